@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the scripts share: where things are, how a long step is shown, and how
+# a result is cached. To be sourced.
+
+set -euo pipefail
+
+TREE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+CACHE=${IPCDEMO_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set, and the cache lives below it}/.cache}/ipcdemo}
+mkdir -p "$CACHE/locks" "$CACHE/logs" "$CACHE/cargo"
+CACHE=$(cd "$CACHE" && pwd -P)
+export TREE CACHE
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+	say "error: $*"
+	exit 1
+}
+
+# step NAME CMD…: runs CMD with its output in a log; shows NAME, the time it
+# takes and, while it runs, the log's last line. A failure names the step, the
+# command and the log.
+step() {
+	local name=$1 log start=$SECONDS pid status=0 shown=0 last
+	shift
+	log=$CACHE/logs/$(tr -cs 'A-Za-z0-9.\n' - <<<"$name").$$.log
+	"$@" >"$log" 2>&1 </dev/null &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 0.2
+		if [ -t 2 ]; then
+			last=$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-60)
+			printf '\r\033[K  %s  %d s  %s' "$name" $((SECONDS - start)) "$last" >&2
+		elif ((SECONDS - start >= shown + 30)); then
+			shown=$((SECONDS - start))
+			say "  $name  $shown s …"
+		fi
+	done
+	wait "$pid" || status=$?
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+	if [ "$status" != 0 ]; then
+		tail -n 25 "$log" >&2
+		say "error: the step '$name' failed with status $status after $((SECONDS - start)) s"
+		say "  command: $*"
+		say "  log:     $log"
+		exit 1
+	fi
+	say "  $name: done in $((SECONDS - start)) s"
+}
+
+# key FILE-OR-STRING…: sixteen digits that change when any of them does.
+key() {
+	local item
+	for item in "$@"; do
+		if [ -f "$item" ]; then cat "$item"; else printf '%s\n' "$item"; fi
+	done | sha256sum | cut -c 1-16
+}
+
+# A cache entry is a folder that was finished if its .complete file lists the
+# files that matter, each with the size and time it has now.
+entry_state() { (cd "$1" && stat -c '%n %s %Y' -- "${@:2}"); }
+
+entry_valid() {
+	local dir=$1 want
+	[ -s "$dir/.complete" ] || return 1
+	want=$(<"$dir/.complete")
+	mapfile -t files < <(cut -d ' ' -f 1 <<<"$want")
+	[ "$(entry_state "$dir" "${files[@]}" 2>/dev/null)" = "$want" ]
+}
+
+# entry DIR MAKE FILE…: makes sure that DIR is finished. Otherwise, under a
+# lock so that two runs do not both do it, it is emptied and MAKE DIR fills it;
+# FILE… then have to be there.
+entry() {
+	local dir=$1 make=$2 lock
+	shift 2
+	entry_valid "$dir" && return
+	exec {lock}>"$CACHE/locks/${dir##*/}"
+	if ! flock -n "$lock"; then
+		say "  waiting for another run that is making ${dir##*/}"
+		flock "$lock"
+	fi
+	if ! entry_valid "$dir"; then
+		[ ! -e "$dir" ] || say "  ${dir##*/} is incomplete or damaged: making it anew"
+		remove "$dir"
+		mkdir -p "$dir"
+		"$make" "$dir"
+		entry_state "$dir" "$@" >"$dir/.complete.new" ||
+			die "$make finished, but left no usable $* in $dir"
+		mv "$dir/.complete.new" "$dir/.complete"
+	fi
+	exec {lock}>&-
+}
+
+# remove DIR: never reaches through a mount, and refuses if there is one.
+remove() {
+	[ -e "$1" ] || return 0
+	if grep -qF " $1/" /proc/self/mountinfo; then
+		die "something is mounted below $1; unmount it first"
+	fi
+	chmod -R u+w "$1" 2>/dev/null || true
+	rm -rf --one-file-system "$1"
+}
