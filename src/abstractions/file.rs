@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files whose operations are written in Rust.
+//!
+//! [`FileOperations`] is `struct file_operations` as a trait: each method that a type implements
+//! becomes an operation of its files, each one that it leaves out is absent, with what that means
+//! in the kernel. How such a file comes to be is another matter: see
+//! [`anon_file`](super::anon_file) and [`misc_node`](super::misc_node); whoever opens one stores an
+//! [`Arc`] of the implementing type in `private_data`, and that is all the operations rely on.
+//!
+//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h).
+
+use crate::{
+    abstractions::poll::{PollEvents, PollTable},
+    bindings, //
+};
+use core::marker::PhantomData;
+use kernel::{
+    error::VTABLE_DEFAULT_ERROR,
+    fs::{
+        file::{flags, Offset},
+        LocalFile, //
+    },
+    iov::{IovIterDest, IovIterSource},
+    mm::virt::VmaNew,
+    module::this_module,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::Arc,
+    types::ForeignOwnable,
+    uaccess::{UserPtr, UserSlice, UserSliceReader, UserSliceWriter}, //
+};
+
+/// What a file does when it is sought in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seek {
+    /// `lseek` fails with `ESPIPE`.
+    #[expect(dead_code, reason = "a pipe cannot be sought in")]
+    Refused,
+    /// `lseek` succeeds and changes nothing: `noop_llseek`.
+    Ignored,
+}
+
+/// The operations of a kind of file.
+///
+/// All run in process context on behalf of the task that made the system call, and may sleep, as
+/// long as the methods' own rules do not say otherwise. `&self` stays valid until `release` has
+/// returned.
+#[vtable]
+pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
+    /// Whether reading and writing honor a request not to block, [`Kiocb::nowait`]: `FMODE_NOWAIT`,
+    /// which `preadv2(RWF_NOWAIT)` and io_uring's fast path ask for.
+    const NOWAIT: bool = false;
+
+    /// What seeking does.
+    const SEEK: Seek;
+
+    /// Reads into a user's buffer. Not together with `read_iter`.
+    fn read(&self, _file: &LocalFile, _to: UserSliceWriter) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Writes from a user's buffer, once for each segment of a vectored write. Not together with
+    /// `write_iter`.
+    fn write(&self, _file: &LocalFile, _from: UserSliceReader) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Reads into an I/O vector.
+    fn read_iter(&self, _io: &Kiocb<'_>, _to: &mut IovIterDest<'_>) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Writes from an I/O vector.
+    fn write_iter(&self, _io: &Kiocb<'_>, _from: &mut IovIterSource<'_>) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Tells which events are there now, after it registered each queue on which one of them may
+    /// come with `table`.
+    fn poll<'file>(&'file self, _table: &PollTable<'file>) -> PollEvents {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Handles an `ioctl`. `arg` is what the caller passed; `ENOTTY` is the answer to what is
+    /// unknown.
+    fn ioctl(&self, _file: &LocalFile, _cmd: u32, _arg: usize) -> Result<isize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Handles an `ioctl` of a 32-bit caller. Without it `ioctl` does, with `arg` taken for a
+    /// pointer: `compat_ptr_ioctl`.
+    #[cfg(CONFIG_COMPAT)]
+    fn compat_ioctl(&self, _file: &LocalFile, _cmd: u32, _arg: usize) -> Result<isize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Maps the file.
+    fn mmap(&self, _file: &LocalFile, _vma: &VmaNew) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Seeks, instead of what [`FileOperations::SEEK`] says.
+    fn llseek(&self, _file: &LocalFile, _offset: Offset, _whence: i32) -> Result<Offset> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The last reference to the file is gone. Nobody polls it any more.
+    fn release(&self, _file: &LocalFile) {}
+
+    /// Prints lines of `/proc/PID/fdinfo/FD`.
+    fn show_fdinfo(&self, _m: &SeqFile, _file: &LocalFile) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// One I/O request: `struct kiocb`.
+///
+/// # Invariants
+///
+/// Points at a `struct kiocb` that is valid for `'a`, with a valid file.
+pub(crate) struct Kiocb<'a>(*mut kernel::bindings::kiocb, PhantomData<&'a ()>);
+
+impl Kiocb<'_> {
+    /// Whether this request must not block.
+    pub(crate) fn nowait(&self) -> bool {
+        // SAFETY: By the type invariants, the kiocb is valid.
+        unsafe { (*self.0).ki_flags & bindings::IOCB_NOWAIT != 0 }
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &LocalFile {
+        // SAFETY: By the type invariants, the kiocb and its file are valid. A read or write in
+        // progress on this thread is what holds the file position, if anything does.
+        unsafe { LocalFile::from_raw_file((*self.0).ki_filp) }
+    }
+}
+
+/// Whether a file was told not to block: `O_NONBLOCK`, at creation or by `F_SETFL`.
+pub(crate) fn is_nonblocking(file: &LocalFile) -> bool {
+    file.flags() & flags::O_NONBLOCK != 0
+}
+
+/// The `struct file_operations` of files with `T`'s operations, whose `private_data` came from
+/// `Arc::<T>::into_foreign`.
+pub(super) struct FileVtable<T: FileOperations>(PhantomData<T>);
+
+fn to_ssize(result: Result<usize>) -> isize {
+    match result {
+        Ok(len) => len as isize,
+        Err(error) => error.to_errno() as isize,
+    }
+}
+
+/// Borrows what a file's `private_data` owns.
+///
+/// # Safety
+///
+/// `file` points at a valid file with `FileVtable<T>` operations, that stays open for `'a`.
+unsafe fn object<'a, T: FileOperations>(file: *mut kernel::bindings::file) -> &'a T {
+    // SAFETY: By the function's requirements, the file is valid, its `private_data` came from
+    // `Arc::into_foreign`, and only `release` takes it back.
+    let object = unsafe { Arc::<T>::borrow((*file).private_data) };
+    // SAFETY: The file owns a reference to the object for `'a`, so that it outlives `object`.
+    unsafe { &*core::ptr::from_ref::<T>(&object) }
+}
+
+/// # Safety (of all functions below)
+///
+/// They are called by the VFS as the `file_operations` of a valid, open file whose `private_data`
+/// came from `Arc::<T>::into_foreign`, with arguments as the operation's documentation in
+/// Documentation/filesystems/vfs.rst says.
+impl<T: FileOperations> FileVtable<T> {
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn read(
+        file: *mut kernel::bindings::file,
+        buf: *mut c_char,
+        len: usize,
+        _pos: *mut Offset,
+    ) -> isize {
+        let to = UserSlice::new(UserPtr::from_ptr(buf.cast()), len).writer();
+        // SAFETY: The file is valid for the call; a position held unlocked is this thread's.
+        let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
+        to_ssize(this.read(file, to))
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn write(
+        file: *mut kernel::bindings::file,
+        buf: *const c_char,
+        len: usize,
+        _pos: *mut Offset,
+    ) -> isize {
+        let from = UserSlice::new(UserPtr::from_ptr(buf.cast_mut().cast()), len).reader();
+        // SAFETY: The file is valid for the call; a position held unlocked is this thread's.
+        let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
+        to_ssize(this.write(file, from))
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn read_iter(
+        kiocb: *mut kernel::bindings::kiocb,
+        iter: *mut kernel::bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: The kiocb's file is valid for the call.
+        let this = unsafe { object::<T>((*kiocb).ki_filp) };
+        // SAFETY: `iter` is valid, nobody else uses it, and as it is for a read, it is `ITER_DEST`.
+        let to = unsafe { IovIterDest::from_raw(iter) };
+        // INVARIANT: The kiocb and its file are valid for the call.
+        to_ssize(this.read_iter(&Kiocb(kiocb, PhantomData), to))
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn write_iter(
+        kiocb: *mut kernel::bindings::kiocb,
+        iter: *mut kernel::bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: The kiocb's file is valid for the call.
+        let this = unsafe { object::<T>((*kiocb).ki_filp) };
+        // SAFETY: `iter` is valid, nobody else uses it, and as it is for a write, it is
+        // `ITER_SOURCE`.
+        let from = unsafe { IovIterSource::from_raw(iter) };
+        // INVARIANT: The kiocb and its file are valid for the call.
+        to_ssize(this.write_iter(&Kiocb(kiocb, PhantomData), from))
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn poll(
+        file: *mut kernel::bindings::file,
+        table: *mut kernel::bindings::poll_table,
+    ) -> u32 {
+        // SAFETY: The object lives until `release`; that is the lifetime of both.
+        let (this, table) = unsafe { (object::<T>(file), PollTable::from_raw(file, table)) };
+        this.poll(&table).bits()
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn ioctl(
+        file: *mut kernel::bindings::file,
+        cmd: c_uint,
+        arg: c_ulong,
+    ) -> c_long {
+        // SAFETY: The file is valid for the call; an ioctl holds no position.
+        let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
+        match this.ioctl(file, cmd, arg) {
+            Ok(value) => value as c_long,
+            Err(error) => error.to_errno() as c_long,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    #[cfg(CONFIG_COMPAT)]
+    unsafe extern "C" fn compat_ioctl(
+        file: *mut kernel::bindings::file,
+        cmd: c_uint,
+        arg: c_ulong,
+    ) -> c_long {
+        // SAFETY: The file is valid for the call; an ioctl holds no position.
+        let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
+        match this.compat_ioctl(file, cmd, arg) {
+            Ok(value) => value as c_long,
+            Err(error) => error.to_errno() as c_long,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn mmap(
+        file: *mut kernel::bindings::file,
+        vma: *mut kernel::bindings::vm_area_struct,
+    ) -> c_int {
+        // SAFETY: The file is valid for the call; mmap holds no position.
+        let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
+        // SAFETY: The area is being set up for this call.
+        let vma = unsafe { VmaNew::from_raw(vma) };
+        match this.mmap(file, vma) {
+            Ok(()) => 0,
+            Err(error) => error.to_errno(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn llseek(
+        file: *mut kernel::bindings::file,
+        offset: Offset,
+        whence: c_int,
+    ) -> Offset {
+        // SAFETY: The file is valid for the call; a position held unlocked is this thread's.
+        let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
+        match this.llseek(file, offset, whence) {
+            Ok(position) => position,
+            Err(error) => error.to_errno().into(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn release(
+        _inode: *mut kernel::bindings::inode,
+        file: *mut kernel::bindings::file,
+    ) -> c_int {
+        // SAFETY: The file is valid for the call, and nobody else uses it any more. Its reference
+        // to the object, made by `into_foreign`, is taken back this once.
+        let (object, file) = unsafe {
+            (
+                Arc::<T>::from_foreign((*file).private_data),
+                LocalFile::from_raw_file(file),
+            )
+        };
+        object.release(file);
+        0
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn show_fdinfo(
+        m: *mut kernel::bindings::seq_file,
+        file: *mut kernel::bindings::file,
+    ) {
+        // SAFETY: The reader of fdinfo holds a reference to the file, and no position of it.
+        let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
+        // SAFETY: The seq_file is valid and used by this thread alone for the call.
+        this.show_fdinfo(unsafe { SeqFile::from_raw(m) }, file);
+    }
+
+    /// The operations. `owner` keeps the module loaded while such a file is open.
+    pub(super) const VTABLE: kernel::bindings::file_operations = {
+        kernel::bindings::file_operations {
+            owner: this_module::<T::OwnerModule>().as_ptr(),
+            read: if T::HAS_READ { Some(Self::read) } else { None },
+            write: if T::HAS_WRITE { Some(Self::write) } else { None },
+            read_iter: if T::HAS_READ_ITER {
+                Some(Self::read_iter)
+            } else {
+                None
+            },
+            write_iter: if T::HAS_WRITE_ITER {
+                Some(Self::write_iter)
+            } else {
+                None
+            },
+            poll: if T::HAS_POLL { Some(Self::poll) } else { None },
+            unlocked_ioctl: if T::HAS_IOCTL {
+                Some(Self::ioctl)
+            } else {
+                None
+            },
+            #[cfg(CONFIG_COMPAT)]
+            compat_ioctl: if T::HAS_COMPAT_IOCTL {
+                Some(Self::compat_ioctl)
+            } else if T::HAS_IOCTL {
+                kernel::bindings::compat_ptr_ioctl
+            } else {
+                None
+            },
+            mmap: if T::HAS_MMAP { Some(Self::mmap) } else { None },
+            llseek: if T::HAS_LLSEEK {
+                Some(Self::llseek)
+            } else {
+                match T::SEEK {
+                    Seek::Refused => None,
+                    Seek::Ignored => Some(kernel::bindings::noop_llseek),
+                }
+            },
+            release: Some(Self::release),
+            show_fdinfo: if T::HAS_SHOW_FDINFO {
+                Some(Self::show_fdinfo)
+            } else {
+                None
+            },
+            ..pin_init::zeroed()
+        }
+    };
+
+    /// `f_mode` bits that such a file has beyond those of its access mode.
+    pub(super) const EXTRA_MODE: u32 = if T::NOWAIT { bindings::FMODE_NOWAIT } else { 0 };
+}

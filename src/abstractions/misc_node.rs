@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Misc devices that are one shared object.
+//!
+//! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h).
+
+use crate::abstractions::file::{FileOperations, FileVtable};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::Arc,
+    types::{ForeignOwnable, Opaque}, //
+};
+
+/// A node under `/dev`. Whoever opens it gets a file on the one object that it was made with.
+///
+/// The kernel crate's `MiscDevice` knows neither `poll` nor `FMODE_NOWAIT`, hence this.
+///
+/// # Invariants
+///
+/// `device` is registered, with [`MiscNode::VTABLE`] as its operations.
+#[pin_data(PinnedDrop)]
+#[repr(C)]
+pub(crate) struct MiscNode<T: FileOperations> {
+    // First, so that a pointer to it is one to the node.
+    #[pin]
+    device: Opaque<kernel::bindings::miscdevice>,
+    object: Arc<T>,
+}
+
+// SAFETY: A misc device may be deregistered from any thread, and `T` is `Send` and `Sync`.
+unsafe impl<T: FileOperations> Send for MiscNode<T> {}
+// SAFETY: Nothing of it can be changed through a shared reference.
+unsafe impl<T: FileOperations> Sync for MiscNode<T> {}
+
+impl<T: FileOperations> MiscNode<T> {
+    /// The operations of the object's files, and how to open one.
+    const VTABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
+        open: Some(Self::open),
+        ..FileVtable::<T>::VTABLE
+    };
+
+    /// Registers `/dev/NAME`, which only root may open until someone changes its mode.
+    ///
+    /// Errors: `ENOMEM`, `EEXIST` if there is a device of that name.
+    pub(crate) fn register(name: &'static CStr, object: Arc<T>) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            object,
+            device <- Opaque::try_ffi_init(move |slot: *mut kernel::bindings::miscdevice| {
+                let mut device: kernel::bindings::miscdevice = pin_init::zeroed();
+                device.minor = kernel::bindings::MISC_DYNAMIC_MINOR as c_int;
+                device.name = name.as_char_ptr();
+                device.fops = &Self::VTABLE;
+                device.mode = 0o600;
+                // SAFETY: `slot` is valid for writing.
+                unsafe { slot.write(device) };
+                // SAFETY: The device is filled in, pinned, and deregistered before its memory goes
+                // away. From here on it can be opened: `object` is initialized before this field.
+                to_result(unsafe { kernel::bindings::misc_register(slot) })
+            }),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// To be called by `misc_open` as this node's `open`.
+    unsafe extern "C" fn open(
+        _inode: *mut kernel::bindings::inode,
+        file: *mut kernel::bindings::file,
+    ) -> c_int {
+        // SAFETY: `misc_open` set `private_data` to the device, which is the first field of a
+        // `repr(C)` node, and holds the lock that `misc_deregister` needs, so the node is there.
+        let node = unsafe { &*(*file).private_data.cast::<Self>() };
+        // SAFETY: The file is being opened, so that nobody else uses it.
+        unsafe {
+            (*file).private_data = node.object.clone().into_foreign();
+            (*file).f_mode |= FileVtable::<T>::EXTRA_MODE;
+        }
+        0
+    }
+}
+
+#[pinned_drop]
+impl<T: FileOperations> PinnedDrop for MiscNode<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariants, the device is registered.
+        unsafe { kernel::bindings::misc_deregister(self.device.get()) };
+    }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kernel facilities that the kernel crate has no safe wrapper for yet.
+//!
+//! The only room of the module with `unsafe`. Each file is one facility,
+//! written as a patch for the kernel crate would be, and knows nothing of IPC.
+
+pub(crate) mod anon_file;
+pub(crate) mod file;
+pub(crate) mod misc_node;
+pub(crate) mod poll;
+pub(crate) mod registry;
+pub(crate) mod user_struct;
+pub(crate) mod wait_queue;

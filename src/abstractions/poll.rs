@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Polling of files: event masks and poll tables.
+//!
+//! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
+//! [`include/uapi/linux/eventpoll.h`](srctree/include/uapi/linux/eventpoll.h).
+
+use crate::{
+    abstractions::wait_queue::WaitQueue,
+    bindings, //
+};
+use core::marker::PhantomData;
+use kernel::impl_flags;
+
+impl_flags!(
+    /// A set of poll events, a `__poll_t`: what a poll reports, what a wake-up is about.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) struct PollEvents(u32);
+
+    /// One poll event.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum PollEvent {
+        /// There is something to read.
+        In = bindings::EPOLLIN,
+        /// There is room to write.
+        Out = bindings::EPOLLOUT,
+        /// Something went wrong.
+        Err = bindings::EPOLLERR,
+        /// The other end is gone.
+        Hup = bindings::EPOLLHUP,
+        /// Normal data can be read; some callers wait for this alone.
+        RdNorm = bindings::EPOLLRDNORM,
+        /// Normal data can be written; some callers wait for this alone.
+        WrNorm = bindings::EPOLLWRNORM,
+    }
+);
+
+impl PollEvents {
+    /// The `__poll_t` that C code expects.
+    pub(crate) fn bits(self) -> u32 {
+        self.into()
+    }
+}
+
+/// The kernel's `poll_table`, for one call of a file's `poll`.
+///
+/// The lifetime `'file` is that of the file being polled, up to its `release`. It is invariant and
+/// comes from the caller, so an implementation of `poll` can only obtain a `&'file` reference from
+/// the file's own data: a queue registered here cannot go away under the poller.
+///
+/// # Invariants
+///
+/// - `table` is null or points at a `poll_table` that is valid while this value exists, and `file`
+///   at the file being polled.
+/// - Entries that were put on a queue through `table` are taken off it before `'file` ends.
+pub(crate) struct PollTable<'file> {
+    file: *mut kernel::bindings::file,
+    table: *mut kernel::bindings::poll_table,
+    _file: PhantomData<fn(&'file ()) -> &'file ()>,
+}
+
+impl<'file> PollTable<'file> {
+    /// Wraps the arguments of `file_operations.poll`.
+    ///
+    /// # Safety
+    ///
+    /// - `file` points at a valid file and `table` is null or points at a valid `poll_table`, for as
+    ///   long as the returned value exists.
+    /// - `'file` does not end before `release` of that file is called.
+    pub(crate) unsafe fn from_raw(
+        file: *mut kernel::bindings::file,
+        table: *mut kernel::bindings::poll_table,
+    ) -> Self {
+        // INVARIANT: The first part is the caller's promise. As to the second: poll and select hold
+        // a reference to the file while they have entries on its queues, and so does io_uring;
+        // epoll does not, but `__fput` calls `eventpoll_release` before `release`.
+        Self {
+            file,
+            table,
+            _file: PhantomData,
+        }
+    }
+
+    /// Lets the caller of poll wait on `queue` as well, if it means to wait at all.
+    ///
+    /// What is looked at after this call is looked at after the poller was queued: a full barrier
+    /// in `poll_wait` sees to it, so a change made before a wake-up that missed the poller is seen.
+    ///
+    /// Context: process context, may sleep (epoll allocates its entry).
+    ///
+    /// C: `poll_wait` in `include/linux/poll.h`.
+    #[inline]
+    pub(crate) fn register<T>(&self, queue: &'file WaitQueue<T>) {
+        // SAFETY:
+        // - By the type invariants, `file` is valid and `table` is null or valid.
+        // - `queue` is an initialized wait queue head that stays valid for `'file`, and by the type
+        //   invariants no entry stays on it for longer.
+        unsafe { kernel::bindings::poll_wait(self.file, queue.as_raw(), self.table) }
+    }
+}

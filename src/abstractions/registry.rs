@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A table of the live objects of one kind, each under a small number.
+//!
+//! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h).
+
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        Arc, //
+    },
+    types::{ForeignOwnable, Opaque}, //
+};
+
+/// [`Registry::init`] was not called yet.
+const RAW: u32 = 0;
+/// [`Registry::init`] is at work.
+const BUSY: u32 = 1;
+/// The table can be used.
+const READY: u32 = 2;
+
+/// A table of objects, meant to be a static. It holds a reference to each object in it.
+///
+/// # Invariants
+///
+/// - Once `state` is `READY`, `xa` is an initialized `struct xarray` that allocates from 1 on.
+/// - Each entry of it is `XA_ZERO_ENTRY` (a number that a [`Slot`] holds) or came from
+///   `Arc::<T>::into_foreign`.
+pub(crate) struct Registry<T: 'static> {
+    xa: Opaque<kernel::bindings::xarray>,
+    state: Atomic<u32>,
+    _objects: PhantomData<Arc<T>>,
+}
+
+// SAFETY: The xarray serializes access by its lock, and hands out `&T` and `Arc<T>` from any thread
+// to any other, hence the bounds.
+unsafe impl<T: Send + Sync> Sync for Registry<T> {}
+
+impl<T: Send + Sync> Registry<T> {
+    /// An empty table, to be made usable by [`Registry::init`].
+    pub(crate) const fn new() -> Self {
+        Self {
+            xa: Opaque::uninit(),
+            state: Atomic::new(RAW),
+            _objects: PhantomData,
+        }
+    }
+
+    /// Makes the table usable. To be called before anything is put in; later calls do nothing.
+    pub(crate) fn init(&'static self) {
+        if self.state.cmpxchg(RAW, BUSY, Relaxed).is_err() {
+            return;
+        }
+        // SAFETY: `xa` is valid for writing, and this thread alone got past `RAW`.
+        unsafe {
+            kernel::bindings::xa_init_flags(self.xa.get(), kernel::bindings::XA_FLAGS_ALLOC1)
+        };
+        // Pairs with the acquire in `ready`: who sees `READY` sees an initialized `xa`.
+        self.state.store(READY, Release);
+    }
+
+    /// The C table, if it is initialized.
+    fn ready(&self) -> Result<*mut kernel::bindings::xarray> {
+        // Pairs with the release in `init`.
+        if self.state.load(Acquire) == READY {
+            Ok(self.xa.get())
+        } else {
+            Err(ENODEV)
+        }
+    }
+
+    /// Takes the lowest free number for an object to be.
+    ///
+    /// Context: may sleep.
+    ///
+    /// Errors: `ENOMEM`, `EBUSY` if no number is free.
+    pub(crate) fn reserve(&'static self) -> Result<Slot<T>> {
+        let xa = self.ready()?;
+        let mut id = 0;
+        let limit = kernel::bindings::xa_limit {
+            min: 1,
+            max: i32::MAX as u32,
+        };
+        // SAFETY: `xa` is initialized. `__xa_alloc` wants the lock held; it may drop it to allocate
+        // memory. `XA_ZERO_ENTRY` is an entry that it may store.
+        let ret = unsafe {
+            kernel::bindings::xa_lock(xa);
+            let ret = kernel::bindings::__xa_alloc(
+                xa,
+                &mut id,
+                bindings::xa_zero_entry(),
+                limit,
+                kernel::bindings::GFP_KERNEL_ACCOUNT,
+            );
+            kernel::bindings::xa_unlock(xa);
+            ret
+        };
+        to_result(ret)?;
+        // INVARIANT: The number was allocated just now.
+        Ok(Slot { registry: self, id })
+    }
+
+    /// Takes the object with this number out of the table.
+    ///
+    /// Context: process context.
+    pub(crate) fn remove(&self, id: u32) -> Option<Arc<T>> {
+        let xa = self.ready().ok()?;
+        // SAFETY: `xa` is initialized, and its lock is held for `__xa_erase`.
+        let entry = unsafe {
+            kernel::bindings::xa_lock(xa);
+            // A reserved number is left to its `Slot`: it loads as null.
+            let entry = kernel::bindings::xa_load(xa, id as usize);
+            if !entry.is_null() {
+                kernel::bindings::__xa_erase(xa, id as usize);
+            }
+            kernel::bindings::xa_unlock(xa);
+            entry
+        };
+        // SAFETY: By the type invariants the entry is null or came from `into_foreign`; it is out
+        // of the table now, so this is its only owner.
+        unsafe { Arc::try_from_foreign(entry) }
+    }
+
+    /// Calls `tell` with each object whose number is above `after`, in order, until it says no.
+    ///
+    /// `tell` runs under the table's lock and may not sleep; an object cannot leave the table
+    /// meanwhile.
+    ///
+    /// Context: process context.
+    pub(crate) fn for_each_after(&self, after: u32, mut tell: impl FnMut(u32, &T) -> bool) {
+        let Ok(xa) = self.ready() else { return };
+        let mut index = after as usize;
+        // SAFETY: `xa` is initialized. With the lock held, no entry leaves the table, so that the
+        // reference which the table owns keeps the object alive. Reserved numbers are passed over.
+        unsafe {
+            kernel::bindings::xa_lock(xa);
+            loop {
+                let entry = kernel::bindings::xa_find_after(
+                    xa,
+                    &mut index,
+                    usize::MAX,
+                    kernel::bindings::XA_PRESENT,
+                );
+                if entry.is_null() {
+                    break;
+                }
+                if !tell(index as u32, &Arc::<T>::borrow(entry)) {
+                    break;
+                }
+            }
+            kernel::bindings::xa_unlock(xa);
+        }
+    }
+}
+
+/// A number of a [`Registry`], taken and not used yet. It is given back when this is dropped.
+///
+/// # Invariants
+///
+/// `registry` is initialized and holds `XA_ZERO_ENTRY` under `id`.
+pub(crate) struct Slot<T: Send + Sync + 'static> {
+    registry: &'static Registry<T>,
+    id: u32,
+}
+
+impl<T: Send + Sync> Slot<T> {
+    /// The number.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Puts the object in.
+    ///
+    /// Context: process context.
+    pub(crate) fn fill(self, object: Arc<T>) {
+        let xa = self.registry.xa.get();
+        let entry = object.into_foreign();
+        // SAFETY: By the type invariants, `xa` is initialized and the number is taken, so that
+        // storing needs no memory and cannot fail. The entry came from `into_foreign`.
+        unsafe { kernel::bindings::xa_store(xa, self.id as usize, entry, 0) };
+        core::mem::forget(self);
+    }
+}
+
+impl<T: Send + Sync> Drop for Slot<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, `xa` is initialized, and what is under the number is no
+        // object.
+        unsafe { kernel::bindings::xa_erase(self.registry.xa.get(), self.id as usize) };
+    }
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * bindgen's input: what the kernel crate's own bindings lack. A type that they
+ * have is that very type here, because only what is listed in Kbuild is taken
+ * and everything else resolves to kernel::bindings.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/fs.h>
+#include <linux/poll.h>
+#include <linux/xarray.h>
+
+#include "../uapi/constants.h"
+#include "helpers.h"
+
+static const __u32 RUST_CONST_HELPER_EPOLLIN = (__force __u32)EPOLLIN;
+static const __u32 RUST_CONST_HELPER_EPOLLOUT = (__force __u32)EPOLLOUT;
+static const __u32 RUST_CONST_HELPER_EPOLLERR = (__force __u32)EPOLLERR;
+static const __u32 RUST_CONST_HELPER_EPOLLHUP = (__force __u32)EPOLLHUP;
+static const __u32 RUST_CONST_HELPER_EPOLLRDNORM = (__force __u32)EPOLLRDNORM;
+static const __u32 RUST_CONST_HELPER_EPOLLWRNORM = (__force __u32)EPOLLWRNORM;
+static const __u32 RUST_CONST_HELPER_FMODE_NOWAIT = (__force __u32)FMODE_NOWAIT;
+static const int RUST_CONST_HELPER_IOCB_NOWAIT = IOCB_NOWAIT;

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The factory `/dev/ipcdemo`, and the shared nodes beside it.
+//!
+//! Each `ioctl` of the factory makes one object and gives it out as a file descriptor of its own.
+//! The interface is `src/uapi/ipcdemo.h`.
+
+#![deny(unsafe_code)]
+
+use crate::{
+    abstractions::{
+        anon_file,
+        file::{FileOperations, Seek},
+        misc_node::MiscNode,
+        user_struct::{UserStruct, UserStructPtr}, //
+    },
+    algorithms::counter::Mode,
+    bindings::{
+        ipcdemo_counter_args, ipcdemo_list_args, ipcdemo_null_args, ipcdemo_object,
+        IPCDEMO_CLOEXEC, IPCDEMO_COUNTER_SEMAPHORE, IPCDEMO_COUNTER_SIZE_VER0,
+        IPCDEMO_IOC_COUNTER, IPCDEMO_IOC_LIST, IPCDEMO_IOC_NULL, IPCDEMO_KIND_COUNTER,
+        IPCDEMO_KIND_NULL, IPCDEMO_LIST_MAX, IPCDEMO_LIST_SIZE_VER0, IPCDEMO_NONBLOCK,
+        IPCDEMO_NULL_SIZE_VER0, //
+    },
+    objects::{
+        counter::{self, Counter},
+        null::{self, Null}, //
+    },
+};
+use kernel::{
+    fs::{
+        file::{flags, FileDescriptorReservation},
+        File, LocalFile, //
+    },
+    ioctl::{_IOC_DIR, _IOC_NR, _IOC_SIZE, _IOC_TYPE},
+    prelude::*,
+    sync::{aref::ARef, Arc},
+    uaccess::{UserPtr, UserSlice}, //
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// The module's nodes under `/dev`.
+#[pin_data]
+pub(crate) struct Nodes {
+    #[pin]
+    factory: MiscNode<Factory>,
+    #[pin]
+    counter: MiscNode<Counter>,
+}
+
+impl Nodes {
+    /// Registers them.
+    pub(crate) fn register() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            factory <- MiscNode::register(c"ipcdemo", Arc::new(Factory, GFP_KERNEL)?),
+            counter <- MiscNode::register(c"ipcdemo-counter", Counter::new_shared()?),
+        })
+    }
+}
+
+const _: () = {
+    assert!(IPCDEMO_CLOEXEC == flags::O_CLOEXEC);
+    assert!(IPCDEMO_NONBLOCK == flags::O_NONBLOCK);
+};
+
+impl UserStruct for ipcdemo_null_args {
+    const SIZE_VER0: usize = IPCDEMO_NULL_SIZE_VER0 as usize;
+}
+
+impl UserStruct for ipcdemo_counter_args {
+    const SIZE_VER0: usize = IPCDEMO_COUNTER_SIZE_VER0 as usize;
+}
+
+impl UserStruct for ipcdemo_list_args {
+    const SIZE_VER0: usize = IPCDEMO_LIST_SIZE_VER0 as usize;
+}
+
+/// What an `ioctl` asks for. The size in its number is left out: that is up to the caller's version.
+type Request = (u32, u32, u32);
+
+const fn request(cmd: u32) -> Request {
+    (_IOC_DIR(cmd), _IOC_TYPE(cmd), _IOC_NR(cmd))
+}
+
+const NULL: Request = request(IPCDEMO_IOC_NULL);
+const COUNTER: Request = request(IPCDEMO_IOC_COUNTER);
+const LIST: Request = request(IPCDEMO_IOC_LIST);
+
+/// The factory. It has no state: what it makes lives on its own.
+struct Factory;
+
+#[vtable]
+impl FileOperations for Factory {
+    const SEEK: Seek = Seek::Ignored;
+
+    fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
+        let args = UserStructPtr::new(UserPtr::from_addr(arg), _IOC_SIZE(cmd));
+        match request(cmd) {
+            NULL => make_null(&args)?,
+            COUNTER => make_counter(&args)?,
+            LIST => list(&args)?,
+            _ => return Err(ENOTTY),
+        }
+        Ok(0)
+    }
+}
+
+/// Gives `file` out as a descriptor, in two steps: what can fail comes first, the telling of the
+/// number included; then the descriptor appears.
+fn publish(fd_flags: u32, file: ARef<File>, tell: impl FnOnce(i32) -> Result) -> Result {
+    let fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags & flags::O_CLOEXEC)?;
+    tell(fd.reserved_fd() as i32)?;
+    fd.fd_install(file);
+    Ok(())
+}
+
+fn make_null(ptr: &UserStructPtr) -> Result {
+    let mut args: ipcdemo_null_args = ptr.read()?;
+    if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK) != 0 {
+        return Err(EINVAL);
+    }
+    let file = anon_file::create(c"[ipcdemo-null]", Null::new()?, args.flags)?;
+    publish(args.flags, file, |fd| {
+        args.fd = fd;
+        ptr.write(&args)
+    })
+}
+
+/// C: `do_eventfd` in `fs/eventfd.c`.
+fn make_counter(ptr: &UserStructPtr) -> Result {
+    let mut args: ipcdemo_counter_args = ptr.read()?;
+    let known = IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_COUNTER_SEMAPHORE;
+    if args.flags & !known != 0 || args.reserved != 0 {
+        return Err(EINVAL);
+    }
+    let mode = if args.flags & IPCDEMO_COUNTER_SEMAPHORE != 0 {
+        Mode::Semaphore
+    } else {
+        Mode::Sum
+    };
+    let counter = Counter::new(args.initval, mode)?;
+    let file = anon_file::create(c"[ipcdemo-counter]", counter, args.flags)?;
+    publish(args.flags, file, |fd| {
+        args.fd = fd;
+        ptr.write(&args)
+    })
+}
+
+/// Tells of the live objects after `args.after`, kind by kind.
+fn list(ptr: &UserStructPtr) -> Result {
+    let mut args: ipcdemo_list_args = ptr.read()?;
+    if args.reserved != 0 || args.object_size == 0 {
+        return Err(EINVAL);
+    }
+    let capacity = args.capacity.min(IPCDEMO_LIST_MAX) as usize;
+    let mut objects = KVec::with_capacity(capacity, GFP_KERNEL)?;
+
+    // An id is the kind in its upper half and the object's number in its lower half.
+    let first = |kind: u32| match (args.after >> 32).cmp(&kind.into()) {
+        core::cmp::Ordering::Less => Some(0),
+        core::cmp::Ordering::Equal => Some(args.after as u32),
+        core::cmp::Ordering::Greater => None,
+    };
+    if let Some(after) = first(IPCDEMO_KIND_NULL) {
+        null::LIVE.for_each_after(after, |id, _| {
+            objects
+                .push_within_capacity(ipcdemo_object {
+                    id: object_id(IPCDEMO_KIND_NULL, id),
+                    kind: IPCDEMO_KIND_NULL,
+                    ..FromZeros::new_zeroed()
+                })
+                .is_ok()
+        });
+    }
+    if let Some(after) = first(IPCDEMO_KIND_COUNTER) {
+        counter::LIVE.for_each_after(after, |id, counter| {
+            let (value, waiters) = counter.snapshot();
+            objects
+                .push_within_capacity(ipcdemo_object {
+                    id: object_id(IPCDEMO_KIND_COUNTER, id),
+                    value,
+                    kind: IPCDEMO_KIND_COUNTER,
+                    flags: match counter.mode() {
+                        Mode::Sum => 0,
+                        Mode::Semaphore => IPCDEMO_COUNTER_SEMAPHORE,
+                    },
+                    waiters: waiters as u32,
+                    reserved: 0,
+                })
+                .is_ok()
+        });
+    }
+
+    write_objects(&args, &objects)?;
+    args.count = objects.len() as u32;
+    ptr.write(&args)
+}
+
+const fn object_id(kind: u32, number: u32) -> u64 {
+    (kind as u64) << 32 | number as u64
+}
+
+/// Writes the array, each element cut or extended by zeros to the size that the caller knows.
+fn write_objects(args: &ipcdemo_list_args, objects: &[ipcdemo_object]) -> Result {
+    let stride = args.object_size as usize;
+    let known = stride.min(size_of::<ipcdemo_object>());
+    let start = usize::try_from(args.objects).map_err(|_| EFAULT)?;
+    for (index, object) in objects.iter().enumerate() {
+        let at = start.checked_add(index * stride).ok_or(EFAULT)?;
+        let mut writer = UserSlice::new(UserPtr::from_addr(at), stride).writer();
+        writer.write_slice(&object.as_bytes()[..known])?;
+        while !writer.is_empty() {
+            writer.write_slice(&[0; 64][..writer.len().min(64)])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The counter: an eventfd in all but name.
+//!
+//! A write adds to a 64-bit count, a read takes it; who finds nothing to read or no room to write
+//! sleeps. Card: eventfd, `struct eventfd_ctx`. Original: `fs/eventfd.c`, eventfd(2).
+
+use crate::{
+    abstractions::{
+        file::{is_nonblocking, FileOperations, Kiocb, Seek},
+        poll::{PollEvent, PollEvents, PollTable},
+        registry::Registry,
+        wait_queue::{new_wait_queue, WaitQueue}, //
+    },
+    algorithms::counter::{Count, Mode}, //
+};
+use kernel::{
+    fs::LocalFile,
+    iov::IovIterDest,
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print,
+    sync::Arc,
+    uaccess::UserSliceReader, //
+};
+
+/// The live counters, without the shared one of `/dev/ipcdemo-counter`.
+pub(crate) static LIVE: Registry<Counter> = Registry::new();
+
+/// A counter: the card's `eventfd_ctx`.
+///
+/// Readers and writers stand on one queue and are woken whoever comes: as in the original, where
+/// exclusive sleepers would hide a wake-up from those behind an `EPOLLEXCLUSIVE` watcher.
+#[pin_data]
+pub(crate) struct Counter {
+    /// The count, and who waits for it to change.
+    #[pin]
+    wqh: WaitQueue<Count>,
+    mode: Mode,
+    id: Option<u32>,
+}
+
+impl Counter {
+    /// Makes one that is listed among the live ones.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn new(count: u32, mode: Mode) -> Result<Arc<Self>> {
+        let slot = LIVE.reserve()?;
+        let counter = Self::with_id(count, mode, Some(slot.id()))?;
+        slot.fill(counter.clone());
+        Ok(counter)
+    }
+
+    /// Makes one that lives as long as the module and is not listed.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn new_shared() -> Result<Arc<Self>> {
+        Self::with_id(0, Mode::Sum, None)
+    }
+
+    fn with_id(count: u32, mode: Mode, id: Option<u32>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                wqh <- new_wait_queue!(Count::new(count), "Counter::wqh"),
+                mode,
+                id,
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// What a read takes.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The count and the number of entries on the queue, at one moment.
+    pub(crate) fn snapshot(&self) -> (u64, usize) {
+        let count = self.wqh.lock();
+        (count.get(), count.count_entries())
+    }
+}
+
+#[vtable]
+impl FileOperations for Counter {
+    const NOWAIT: bool = true;
+    const SEEK: Seek = Seek::Ignored;
+
+    /// Takes the count, or one in semaphore mode; waits while it is 0.
+    ///
+    /// A buffer that turns out to be bad is noticed after the count was taken, as in the original.
+    ///
+    /// C: `eventfd_read`.
+    fn read_iter(&self, io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
+        if to.len() < size_of::<u64>() {
+            return Err(EINVAL);
+        }
+        let mut count = self.wqh.lock();
+        let taken = match count.take(self.mode) {
+            Some(taken) => taken,
+            None if is_nonblocking(io.file()) || io.nowait() => return Err(EAGAIN),
+            None => count.wait_interruptible(|count| count.take(self.mode))?,
+        };
+        count.wake(PollEvent::Out);
+        drop(count);
+
+        match to.copy_to_iter(&taken.to_ne_bytes()) {
+            copied if copied == size_of::<u64>() => Ok(copied),
+            _ => Err(EFAULT),
+        }
+    }
+
+    /// Adds eight bytes' worth to the count; waits while there is no room for it.
+    ///
+    /// The length is judged before the buffer is touched. This is `write` and not `write_iter`, so
+    /// that each segment of a vectored write is a write of its own.
+    ///
+    /// C: `eventfd_write`.
+    fn write(&self, file: &LocalFile, mut from: UserSliceReader) -> Result<usize> {
+        if from.len() != size_of::<u64>() {
+            return Err(EINVAL);
+        }
+        let value = from.read::<u64>()?;
+        if value > Count::MAX {
+            return Err(EINVAL);
+        }
+        let mut count = self.wqh.lock();
+        match count.add(value) {
+            Some(()) => (),
+            None if is_nonblocking(file) => return Err(EAGAIN),
+            None => count.wait_interruptible(|count| count.add(value))?,
+        }
+        count.wake(PollEvent::In);
+        Ok(size_of::<u64>())
+    }
+
+    /// Readable above 0, writable below the maximum. `EPOLLERR` would tell of an overflow, which
+    /// only the kernel's own users of an eventfd can cause, and ours has none.
+    ///
+    /// C: `eventfd_poll`.
+    fn poll<'file>(&'file self, table: &PollTable<'file>) -> PollEvents {
+        table.register(&self.wqh);
+        // The look comes after the registration, and under the lock: a write before it is seen
+        // here, a write after it finds the poller on the queue.
+        let count = *self.wqh.lock();
+        let mut events = PollEvents::default();
+        if count.is_readable() {
+            events |= PollEvent::In;
+        }
+        if count.is_writable() {
+            events |= PollEvent::Out;
+        }
+        events
+    }
+
+    /// C: `eventfd_show_fdinfo`.
+    fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
+        let count = *self.wqh.lock();
+        seq_print!(m, "eventfd-count: {:16x}\n", count.get());
+        seq_print!(m, "eventfd-id: {}\n", self.id.unwrap_or(0));
+        seq_print!(m, "eventfd-semaphore: {}\n", u8::from(self.mode == Mode::Semaphore));
+    }
+
+    /// C: `eventfd_release`.
+    fn release(&self, _file: &LocalFile) {
+        self.wqh.lock().wake(PollEvent::Hup);
+        if let Some(id) = self.id {
+            LIVE.remove(id);
+        }
+    }
+}

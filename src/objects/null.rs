@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The null object: reads and writes that copy bytes to and from nowhere.
+//!
+//! The smallest object, where to start reading: a struct, how it is made, what reading and writing
+//! it does, its end. It is also the floor that benchmarks measure the others against: what a
+//! system call on a file of ours costs before it does anything.
+
+use crate::abstractions::{
+    file::{FileOperations, Kiocb, Seek},
+    registry::Registry, //
+};
+use kernel::{
+    fs::LocalFile,
+    iov::{IovIterDest, IovIterSource},
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print,
+    sync::Arc, //
+};
+
+/// The live null objects.
+pub(crate) static LIVE: Registry<Null> = Registry::new();
+
+/// What a read gives and a write is copied to.
+const CHUNK: usize = 256;
+
+/// A null object.
+pub(crate) struct Null {
+    id: u32,
+}
+
+impl Null {
+    /// Makes one.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let slot = LIVE.reserve()?;
+        let null = Arc::new(Self { id: slot.id() }, GFP_KERNEL_ACCOUNT)?;
+        slot.fill(null.clone());
+        Ok(null)
+    }
+}
+
+#[vtable]
+impl FileOperations for Null {
+    const NOWAIT: bool = true;
+    const SEEK: Seek = Seek::Ignored;
+
+    /// Gives as many zeros as are asked for.
+    fn read_iter(&self, _io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
+        let mut total = 0;
+        while !to.is_empty() {
+            let want = to.len().min(CHUNK);
+            let copied = to.copy_to_iter(&[0; CHUNK][..want]);
+            total += copied;
+            if copied < want {
+                return if total > 0 { Ok(total) } else { Err(EFAULT) };
+            }
+        }
+        Ok(total)
+    }
+
+    /// Takes all it is given.
+    fn write_iter(&self, _io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
+        let mut sink = [0; CHUNK];
+        let mut total = 0;
+        while !from.is_empty() {
+            let want = from.len().min(CHUNK);
+            let copied = from.copy_from_iter(&mut sink[..want]);
+            total += copied;
+            if copied < want {
+                return if total > 0 { Ok(total) } else { Err(EFAULT) };
+            }
+        }
+        Ok(total)
+    }
+
+    fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
+        seq_print!(m, "null-id: {}\n", self.id);
+    }
+
+    fn release(&self, _file: &LocalFile) {
+        LIVE.remove(self.id);
+    }
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * bindgen's input for the interface, kernel side and user side alike: bindgen
+ * cannot evaluate function-like macros such as _IOWR(), so each request is
+ * given to it as a constant. The prefix is dropped from the generated name.
+ */
+#include "ipcdemo.h"
+
+static const __u32 RUST_CONST_HELPER_IPCDEMO_IOC_NULL = IPCDEMO_IOC_NULL;
+static const __u32 RUST_CONST_HELPER_IPCDEMO_IOC_COUNTER = IPCDEMO_IOC_COUNTER;
+static const __u32 RUST_CONST_HELPER_IPCDEMO_IOC_LIST = IPCDEMO_IOC_LIST;
