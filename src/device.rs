@@ -16,10 +16,21 @@ use crate::{
     },
     algorithms::counter::Mode,
     bindings::{
-        ipcdemo_counter_args, ipcdemo_list_args, ipcdemo_null_args, ipcdemo_object,
-        IPCDEMO_CLOEXEC, IPCDEMO_COUNTER_SEMAPHORE, IPCDEMO_COUNTER_SIZE_VER0,
-        IPCDEMO_IOC_COUNTER, IPCDEMO_IOC_LIST, IPCDEMO_IOC_NULL, IPCDEMO_KIND_COUNTER,
-        IPCDEMO_KIND_NULL, IPCDEMO_LIST_MAX, IPCDEMO_LIST_SIZE_VER0, IPCDEMO_NONBLOCK,
+        ipcdemo_counter_args,
+        ipcdemo_list_args,
+        ipcdemo_null_args,
+        ipcdemo_object,
+        IPCDEMO_CLOEXEC,
+        IPCDEMO_COUNTER_SEMAPHORE,
+        IPCDEMO_COUNTER_SIZE_VER0,
+        IPCDEMO_IOC_COUNTER,
+        IPCDEMO_IOC_LIST,
+        IPCDEMO_IOC_NULL,
+        IPCDEMO_KIND_COUNTER,
+        IPCDEMO_KIND_NULL,
+        IPCDEMO_LIST_MAX,
+        IPCDEMO_LIST_SIZE_VER0,
+        IPCDEMO_NONBLOCK,
         IPCDEMO_NULL_SIZE_VER0, //
     },
     objects::{
@@ -30,7 +41,8 @@ use crate::{
 use kernel::{
     fs::{
         file::{flags, FileDescriptorReservation},
-        File, LocalFile, //
+        File,
+        LocalFile, //
     },
     ioctl::{_IOC_DIR, _IOC_NR, _IOC_SIZE, _IOC_TYPE},
     prelude::*,

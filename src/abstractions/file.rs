@@ -347,7 +347,11 @@ impl<T: FileOperations> FileVtable<T> {
         kernel::bindings::file_operations {
             owner: this_module::<T::OwnerModule>().as_ptr(),
             read: if T::HAS_READ { Some(Self::read) } else { None },
-            write: if T::HAS_WRITE { Some(Self::write) } else { None },
+            write: if T::HAS_WRITE {
+                Some(Self::write)
+            } else {
+                None
+            },
             read_iter: if T::HAS_READ_ITER {
                 Some(Self::read_iter)
             } else {

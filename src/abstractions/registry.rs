@@ -8,6 +8,7 @@ use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{
     error::to_result,
+    macros::kunit_tests,
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Relaxed, Release},
@@ -191,5 +192,69 @@ impl<T: Send + Sync> Drop for Slot<T> {
         // SAFETY: By the type invariants, `xa` is initialized, and what is under the number is no
         // object.
         unsafe { kernel::bindings::xa_erase(self.registry.xa.get(), self.id as usize) };
+    }
+}
+
+#[kunit_tests(ipcdemo_registry)]
+mod tests {
+    use super::*;
+
+    fn ids<T: Send + Sync>(registry: &Registry<T>, after: u32) -> KVec<u32> {
+        let mut ids = KVec::new();
+        // Room is made beforehand: under the lock nothing may sleep.
+        let room = ids.reserve(16, GFP_KERNEL);
+        assert!(room.is_ok());
+        registry.for_each_after(after, |id, _| ids.push_within_capacity(id).is_ok());
+        ids
+    }
+
+    #[test]
+    fn a_table_that_was_not_made_ready_refuses() {
+        static TABLE: Registry<u32> = Registry::new();
+        assert!(TABLE.reserve().err() == Some(ENODEV));
+        assert!(TABLE.remove(1).is_none());
+        assert!(ids(&TABLE, 0).is_empty());
+    }
+
+    #[test]
+    fn numbers_are_the_lowest_free_ones() -> Result {
+        static TABLE: Registry<u32> = Registry::new();
+        TABLE.init();
+        let first = TABLE.reserve()?;
+        let second = TABLE.reserve()?;
+        assert_eq!((first.id(), second.id()), (1, 2));
+        drop(first);
+        let again = TABLE.reserve()?;
+        assert_eq!(again.id(), 1);
+        // A reserved number is no object.
+        assert!(TABLE.remove(1).is_none());
+        assert!(ids(&TABLE, 0).is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn objects_are_told_in_order_until_they_are_removed() -> Result {
+        static TABLE: Registry<u32> = Registry::new();
+        TABLE.init();
+        for value in 0..4 {
+            let slot = TABLE.reserve()?;
+            slot.fill(Arc::new(value, GFP_KERNEL)?);
+        }
+        assert!(ids(&TABLE, 0)[..] == [1, 2, 3, 4]);
+        assert!(ids(&TABLE, 2)[..] == [3, 4]);
+        assert!(TABLE.remove(2).is_some_and(|object| *object == 1));
+        assert!(TABLE.remove(2).is_none());
+        assert!(ids(&TABLE, 0)[..] == [1, 3, 4]);
+
+        let mut told = 0;
+        TABLE.for_each_after(0, |_, _| {
+            told += 1;
+            false
+        });
+        assert_eq!(told, 1);
+        for id in [1, 3, 4] {
+            assert!(TABLE.remove(id).is_some());
+        }
+        Ok(())
     }
 }

@@ -21,6 +21,7 @@ use core::{
     ptr, //
 };
 use kernel::{
+    macros::kunit_tests,
     prelude::*,
     sync::LockClassKey,
     task::{MAX_SCHEDULE_TIMEOUT, TASK_INTERRUPTIBLE, TASK_NORMAL},
@@ -226,7 +227,10 @@ impl<T> Guard<'_, T> {
     /// As [`Guard::wait_interruptible`], for `timeout` jiffies at most.
     ///
     /// C: `wait_event_interruptible_timeout` in `include/linux/wait.h`.
-    #[cfg_attr(not(CONFIG_KUNIT), expect(dead_code, reason = "the waitq's WAIT has a timeout"))]
+    #[cfg_attr(
+        not(CONFIG_KUNIT = "y"),
+        expect(dead_code, reason = "no object waits for a time yet")
+    )]
     pub(crate) fn wait_interruptible_timeout<R>(
         &mut self,
         timeout: Jiffies,
@@ -292,5 +296,152 @@ impl<T> Guard<'_, T> {
             bindings::set_current_state(kernel::bindings::TASK_RUNNING);
         }
         waited
+    }
+}
+
+#[kunit_tests(ipcdemo_wait_queue)]
+mod tests {
+    use super::*;
+    use crate::abstractions::poll::PollEvent;
+    use core::ffi::{c_int, c_void};
+    use kernel::{
+        sync::{
+            atomic::{Atomic, Relaxed},
+            Arc,
+            Completion, //
+        },
+        time::{delay::fsleep, msecs_to_jiffies, Delta},
+        workqueue,
+    };
+
+    fn queue() -> Result<Arc<WaitQueue<u32>>> {
+        Arc::pin_init(new_wait_queue!(0, "ipcdemo_wait_queue"), GFP_KERNEL)
+    }
+
+    /// An entry of somebody else's, which counts its calls and keeps the last key.
+    #[repr(C)]
+    struct Foreign {
+        entry: Opaque<kernel::bindings::wait_queue_entry>,
+        calls: Atomic<u32>,
+        key: Atomic<usize>,
+    }
+
+    /// # Safety
+    ///
+    /// To be called as the wake function of the entry of a `Foreign`.
+    unsafe extern "C" fn called(
+        entry: *mut kernel::bindings::wait_queue_entry,
+        _mode: c_uint,
+        _flags: c_int,
+        key: *mut c_void,
+    ) -> c_int {
+        // SAFETY: This is the wake function of `Foreign` entries alone, whose first field it is
+        // given.
+        let foreign = unsafe { &*entry.cast::<Foreign>() };
+        foreign.calls.fetch_add(1, Relaxed);
+        foreign.key.store(key.addr(), Relaxed);
+        1
+    }
+
+    /// Runs `test` with `foreign` on the queue.
+    fn with_foreign<T>(queue: &WaitQueue<T>, flags: u32, test: impl FnOnce(&Foreign)) {
+        let foreign = Foreign {
+            entry: Opaque::zeroed(),
+            calls: Atomic::new(0),
+            key: Atomic::new(0),
+        };
+        // SAFETY: The entry is valid, and off the queue before its frame is gone.
+        unsafe {
+            (*foreign.entry.get()).func = Some(called);
+            if flags & kernel::bindings::WQ_FLAG_EXCLUSIVE != 0 {
+                kernel::bindings::add_wait_queue_exclusive(queue.as_raw(), foreign.entry.get());
+            } else {
+                kernel::bindings::add_wait_queue(queue.as_raw(), foreign.entry.get());
+            }
+            test(&foreign);
+            kernel::bindings::remove_wait_queue(queue.as_raw(), foreign.entry.get());
+        }
+    }
+
+    #[test]
+    fn a_condition_that_holds_is_not_waited_for() -> Result {
+        let queue = queue()?;
+        let mut guard = queue.lock();
+        assert_eq!(guard.wait_interruptible(|_| Some(7))?, 7);
+        assert!(!guard.is_active());
+        Ok(())
+    }
+
+    #[test]
+    fn the_time_is_up_and_the_entry_is_gone() -> Result {
+        let queue = queue()?;
+        let waited = queue.lock().wait_interruptible_timeout(2, |_| None::<()>);
+        assert!(waited == Waited::TimedOut);
+        assert!(!queue.lock().is_active());
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_up_ends_the_wait() -> Result {
+        let queue = queue()?;
+        let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
+        let (waker, waker_done) = (queue.clone(), done.clone());
+        workqueue::system().try_spawn(GFP_KERNEL, move || {
+            // The wake-up means something once there is somebody to wake.
+            while !waker.lock().is_active() {
+                fsleep(Delta::from_micros(100));
+            }
+            let mut guard = waker.lock();
+            *guard = 7;
+            guard.wake(PollEvent::In);
+            drop(guard);
+            drop(waker);
+            waker_done.complete_all();
+        })?;
+        let waited = queue
+            .lock()
+            .wait_interruptible_timeout(msecs_to_jiffies(60_000), |value| {
+                (*value != 0).then_some(*value)
+            });
+        done.wait_for_completion();
+        assert!(matches!(waited, Waited::Condition(7, left) if left > 0));
+        assert!(!queue.lock().is_active());
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_up_calls_every_entry_with_its_key() -> Result {
+        let queue = queue()?;
+        with_foreign(&queue, 0, |first| {
+            with_foreign(&queue, 0, |second| {
+                assert_eq!(queue.lock().count_entries(), 2);
+                queue.lock().wake(PollEvent::Out);
+                for foreign in [first, second] {
+                    assert_eq!(foreign.calls.load(Relaxed), 1);
+                    assert_eq!(
+                        foreign.key.load(Relaxed),
+                        PollEvents::from(PollEvent::Out).bits() as usize
+                    );
+                }
+            });
+        });
+        assert_eq!(queue.lock().count_entries(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_up_reaches_one_exclusive_entry() -> Result {
+        let queue = queue()?;
+        with_foreign(&queue, kernel::bindings::WQ_FLAG_EXCLUSIVE, |first| {
+            with_foreign(&queue, kernel::bindings::WQ_FLAG_EXCLUSIVE, |second| {
+                with_foreign(&queue, 0, |shared| {
+                    queue.lock().wake(PollEvent::In);
+                    assert_eq!(first.calls.load(Relaxed), 1);
+                    assert_eq!(second.calls.load(Relaxed), 0);
+                    assert_eq!(shared.calls.load(Relaxed), 1);
+                });
+            });
+        });
+        Ok(())
     }
 }

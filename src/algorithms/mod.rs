@@ -3,6 +3,9 @@
 //! Logic with no kernel in it. `src/algorithms/` is a crate of its own on the host, where unit and
 //! property tests try the very code that the module runs.
 
-#![allow(unreachable_pub, reason = "the host crate exports what the module keeps to itself")]
+#![allow(
+    unreachable_pub,
+    reason = "the host crate exports what the module keeps to itself"
+)]
 
 pub(crate) mod counter;

@@ -33,6 +33,7 @@ int ipcdemo_helper_signal_pending_state(unsigned int state)
 
 int ipcdemo_helper_waitqueue_active(struct wait_queue_head *head)
 {
+	/* The caller holds head->lock, which orders this. */
 	return waitqueue_active(head);
 }
 

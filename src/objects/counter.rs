@@ -158,7 +158,11 @@ impl FileOperations for Counter {
         let count = *self.wqh.lock();
         seq_print!(m, "eventfd-count: {:16x}\n", count.get());
         seq_print!(m, "eventfd-id: {}\n", self.id.unwrap_or(0));
-        seq_print!(m, "eventfd-semaphore: {}\n", u8::from(self.mode == Mode::Semaphore));
+        seq_print!(
+            m,
+            "eventfd-semaphore: {}\n",
+            u8::from(self.mode == Mode::Semaphore)
+        );
     }
 
     /// C: `eventfd_release`.

@@ -44,6 +44,7 @@ struct ipcdemo_null_args {
 	__s32 fd;
 	__u32 flags;
 };
+
 #define IPCDEMO_NULL_SIZE_VER0	8
 
 /**
@@ -59,6 +60,7 @@ struct ipcdemo_counter_args {
 	__u32 initval;
 	__u32 reserved;
 };
+
 #define IPCDEMO_COUNTER_SIZE_VER0	16
 
 /* struct ipcdemo_object.kind */
@@ -106,6 +108,7 @@ struct ipcdemo_list_args {
 	__u32 count;
 	__u32 reserved;
 };
+
 #define IPCDEMO_LIST_SIZE_VER0	32
 #define IPCDEMO_LIST_MAX	64
 

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The commands, and nothing else; scripts/ does the work.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+KERNEL ?= small
+
+.PHONY: help run test quick shell debug-test check modules modules_install rust-analyzer clean distclean
+
+help: ## this list
+	@sed -nE 's/^([a-z_-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
+
+run: ## the tour: a module in Rust answers in Debian's own kernel, in a VM
+	@scripts/run
+
+test: ## all that must pass before a change lands; T=counter narrows
+	@scripts/test $(T)
+
+quick: ## after an edit: rebuild, resume a VM, run one object's tests; T=counter unless given
+	@scripts/quick $(T)
+
+shell: ## a prompt inside the VM, with the module loaded; KERNEL=stock, small or debug
+	@scripts/shell $(KERNEL)
+
+debug-test: ## the tests on the debug kernel: KASAN, lockdep, kmemleak, fault injection
+	@scripts/test --only debug $(T)
+
+check: ## formatting, clippy, rustdoc, shellcheck, checkpatch
+	@scripts/check
+
+# With the user's own kernel and tools: KDIR=DIR, LLVM=1 and what else Kbuild takes.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/out/modules
+
+modules: ## build against your own kernel, KDIR=DIR LLVM=1: out/modules/ipcdemo.ko
+	@RUSTC='$(RUSTC)' scripts/check-kdir '$(KDIR)'
+	@mkdir -p out/modules
+	$(kbuild) modules
+
+modules_install: modules ## and install it there
+	$(kbuild) modules_install
+
+rust-analyzer: ## the project file that editors need: rust-project.json
+	@scripts/rust-analyzer
+
+clean: ## remove what was built in the tree: out/
+	rm -rf out rust-project.json
+
+distclean: clean ## and the caches: toolchain, kernels, saved guests
+	@scripts/distclean
