@@ -19,17 +19,17 @@ die() {
 	exit 1
 }
 
-# step NAME CMD…: runs CMD with its output in a log; shows NAME, the time it
-# takes and, while it runs, the log's last line. A failure names the step, the
-# command and the log.
-step() {
-	local name=$1 log start=$SECONDS pid status=0 shown=0 last
-	shift
-	log=$CACHE/logs/$(tr -cs 'A-Za-z0-9.\n' - <<<"$name").$$.log
+# watched NAME LOG CMD…: runs CMD with its output in LOG. While it runs, a
+# terminal shows NAME, the time and the log's last line; other outputs get a
+# line every 30 seconds. CMD's status goes to $status: a caller that tested this
+# function's own would switch off 'set -e' inside CMD.
+watched() {
+	local name=$1 log=$2 start=$SECONDS pid shown=0 last
+	shift 2
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
 	while kill -0 "$pid" 2>/dev/null; do
-		sleep 0.2
+		sleep 0.05
 		if [ -t 2 ]; then
 			last=$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-60)
 			printf '\r\033[K  %s  %d s  %s' "$name" $((SECONDS - start)) "$last" >&2
@@ -38,8 +38,18 @@ step() {
 			say "  $name  $shown s …"
 		fi
 	done
+	status=0
 	wait "$pid" || status=$?
 	[ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
+# step NAME CMD…: something that has to succeed. A failure names the step, the
+# command and the log.
+step() {
+	local name=$1 log start=$SECONDS status
+	shift
+	log=$CACHE/logs/$(tr -cs 'A-Za-z0-9.\n' - <<<"$name").$$.log
+	watched "$name" "$log" "$@"
 	if [ "$status" != 0 ]; then
 		tail -n 25 "$log" >&2
 		say "error: the step '$name' failed with status $status after $((SECONDS - start)) s"

@@ -9,7 +9,6 @@
 
 use crate::{
     abstractions::{
-        anon_file,
         file::{FileOperations, Seek},
         misc_node::MiscNode,
         user_struct::{UserStruct, UserStructPtr}, //
@@ -31,7 +30,8 @@ use crate::{
         IPCDEMO_LIST_MAX,
         IPCDEMO_LIST_SIZE_VER0,
         IPCDEMO_NONBLOCK,
-        IPCDEMO_NULL_SIZE_VER0, //
+        IPCDEMO_NULL_SIZE_VER0,
+        IPCDEMO_OBJECT_SIZE_MAX, //
     },
     objects::{
         counter::{self, Counter},
@@ -117,30 +117,35 @@ impl FileOperations for Factory {
     }
 }
 
-/// Gives `file` out as a descriptor, in two steps: what can fail comes first, the telling of the
-/// number included; then the descriptor appears.
-fn publish(fd_flags: u32, file: ARef<File>, tell: impl FnOnce(i32) -> Result) -> Result {
+/// Gives out the file that `create` makes as a descriptor, in two steps: first all that can fail,
+/// telling the caller its number included; then the descriptor appears.
+fn publish(
+    fd_flags: u32,
+    create: impl FnOnce() -> Result<ARef<File>>,
+    tell: impl FnOnce(i32) -> Result,
+) -> Result {
     let fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags & flags::O_CLOEXEC)?;
+    let file = create()?;
     tell(fd.reserved_fd() as i32)?;
     fd.fd_install(file);
     Ok(())
 }
 
 fn make_null(ptr: &UserStructPtr) -> Result {
-    let mut args: ipcdemo_null_args = ptr.read()?;
+    let args: ipcdemo_null_args = ptr.read()?;
     if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK) != 0 {
         return Err(EINVAL);
     }
-    let file = anon_file::create(c"[ipcdemo-null]", Null::new()?, args.flags)?;
-    publish(args.flags, file, |fd| {
-        args.fd = fd;
-        ptr.write(&args)
-    })
+    publish(
+        args.flags,
+        || Null::create(args.flags),
+        |fd| ptr.write(&ipcdemo_null_args { fd, ..args }),
+    )
 }
 
 /// C: `do_eventfd` in `fs/eventfd.c`.
 fn make_counter(ptr: &UserStructPtr) -> Result {
-    let mut args: ipcdemo_counter_args = ptr.read()?;
+    let args: ipcdemo_counter_args = ptr.read()?;
     let known = IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_COUNTER_SEMAPHORE;
     if args.flags & !known != 0 || args.reserved != 0 {
         return Err(EINVAL);
@@ -150,18 +155,17 @@ fn make_counter(ptr: &UserStructPtr) -> Result {
     } else {
         Mode::Sum
     };
-    let counter = Counter::new(args.initval, mode)?;
-    let file = anon_file::create(c"[ipcdemo-counter]", counter, args.flags)?;
-    publish(args.flags, file, |fd| {
-        args.fd = fd;
-        ptr.write(&args)
-    })
+    publish(
+        args.flags,
+        || Counter::create(args.initval, mode, args.flags),
+        |fd| ptr.write(&ipcdemo_counter_args { fd, ..args }),
+    )
 }
 
 /// Tells of the live objects after `args.after`, kind by kind.
 fn list(ptr: &UserStructPtr) -> Result {
     let mut args: ipcdemo_list_args = ptr.read()?;
-    if args.reserved != 0 || args.object_size == 0 {
+    if args.reserved != 0 || args.object_size == 0 || args.object_size > IPCDEMO_OBJECT_SIZE_MAX {
         return Err(EINVAL);
     }
     let capacity = args.capacity.min(IPCDEMO_LIST_MAX) as usize;

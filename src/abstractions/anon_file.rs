@@ -33,12 +33,12 @@ pub(crate) fn create<T: FileOperations>(
 ) -> Result<ARef<File>> {
     let private = object.into_foreign();
     // SAFETY:
-    // - `name` is NUL-terminated and static; the operations are static, as a constant's address.
+    // - `name` is NUL-terminated and static, and so are the operations.
     // - `private` is what the operations expect, and the file owns it if there is one.
     let file = from_err_ptr(unsafe {
         bindings::anon_inode_getfile_fmode(
             name.as_char_ptr(),
-            &FileVtable::<T>::VTABLE,
+            FileVtable::<T>::fops(),
             private,
             ((open_flags & flags::O_NONBLOCK) | flags::O_RDWR) as c_int,
             FileVtable::<T>::EXTRA_MODE,

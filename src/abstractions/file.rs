@@ -395,6 +395,11 @@ impl<T: FileOperations> FileVtable<T> {
         }
     };
 
+    /// The operations, at the address that files get.
+    pub(super) const fn fops() -> &'static kernel::bindings::file_operations {
+        &Self::VTABLE
+    }
+
     /// `f_mode` bits that such a file has beyond those of its access mode.
     pub(super) const EXTRA_MODE: u32 = if T::NOWAIT { bindings::FMODE_NOWAIT } else { 0 };
 }

@@ -40,6 +40,10 @@ impl<T: FileOperations> MiscNode<T> {
         ..FileVtable::<T>::VTABLE
     };
 
+    const fn fops() -> &'static kernel::bindings::file_operations {
+        &Self::VTABLE
+    }
+
     /// Registers `/dev/NAME`, which only root may open until someone changes its mode.
     ///
     /// Errors: `ENOMEM`, `EEXIST` if there is a device of that name.
@@ -50,7 +54,7 @@ impl<T: FileOperations> MiscNode<T> {
                 let mut device: kernel::bindings::miscdevice = pin_init::zeroed();
                 device.minor = kernel::bindings::MISC_DYNAMIC_MINOR as c_int;
                 device.name = name.as_char_ptr();
-                device.fops = &Self::VTABLE;
+                device.fops = Self::fops();
                 device.mode = 0o600;
                 // SAFETY: `slot` is valid for writing.
                 unsafe { slot.write(device) };

@@ -7,6 +7,7 @@
 
 use crate::{
     abstractions::{
+        anon_file,
         file::{is_nonblocking, FileOperations, Kiocb, Seek},
         poll::{PollEvent, PollEvents, PollTable},
         registry::Registry,
@@ -15,12 +16,12 @@ use crate::{
     algorithms::counter::{Count, Mode}, //
 };
 use kernel::{
-    fs::LocalFile,
+    fs::{File, LocalFile},
     iov::IovIterDest,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::Arc,
+    sync::{aref::ARef, Arc},
     uaccess::UserSliceReader, //
 };
 
@@ -37,28 +38,33 @@ pub(crate) struct Counter {
     #[pin]
     wqh: WaitQueue<Count>,
     mode: Mode,
+    /// The number under which it is listed. The shared one is not.
     id: Option<u32>,
 }
 
 impl Counter {
-    /// Makes one that is listed among the live ones.
+    /// Makes one, and a file on it.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`.
-    pub(crate) fn new(count: u32, mode: Mode) -> Result<Arc<Self>> {
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
+    ///
+    /// C: `do_eventfd`.
+    pub(crate) fn create(count: u32, mode: Mode, open_flags: u32) -> Result<ARef<File>> {
         let slot = LIVE.reserve()?;
-        let counter = Self::with_id(count, mode, Some(slot.id()))?;
-        slot.fill(counter.clone());
-        Ok(counter)
+        let counter = Self::new(count, mode, Some(slot.id()))?;
+        let file = anon_file::create(c"[ipcdemo-counter]", counter.clone(), open_flags)?;
+        // From here on `release` takes it off the list.
+        slot.fill(counter);
+        Ok(file)
     }
 
-    /// Makes one that lives as long as the module and is not listed.
+    /// Makes one that is there for everybody, however many files on it come and go.
     ///
     /// Context: may sleep. Errors: `ENOMEM`.
     pub(crate) fn new_shared() -> Result<Arc<Self>> {
-        Self::with_id(0, Mode::Sum, None)
+        Self::new(0, Mode::Sum, None)
     }
 
-    fn with_id(count: u32, mode: Mode, id: Option<u32>) -> Result<Arc<Self>> {
+    fn new(count: u32, mode: Mode, id: Option<u32>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 wqh <- new_wait_queue!(Count::new(count), "Counter::wqh"),
@@ -165,10 +171,12 @@ impl FileOperations for Counter {
         );
     }
 
+    /// Tells those who are left on the queue that this is the end; of the shared one it is not.
+    ///
     /// C: `eventfd_release`.
     fn release(&self, _file: &LocalFile) {
-        self.wqh.lock().wake(PollEvent::Hup);
         if let Some(id) = self.id {
+            self.wqh.lock().wake(PollEvent::Hup);
             LIVE.remove(id);
         }
     }

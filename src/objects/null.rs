@@ -7,16 +7,17 @@
 //! system call on a file of ours costs before it does anything.
 
 use crate::abstractions::{
+    anon_file,
     file::{FileOperations, Kiocb, Seek},
     registry::Registry, //
 };
 use kernel::{
-    fs::LocalFile,
+    fs::{File, LocalFile},
     iov::{IovIterDest, IovIterSource},
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::Arc, //
+    sync::{aref::ARef, Arc}, //
 };
 
 /// The live null objects.
@@ -31,14 +32,16 @@ pub(crate) struct Null {
 }
 
 impl Null {
-    /// Makes one.
+    /// Makes one, and a file on it.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
+    pub(crate) fn create(open_flags: u32) -> Result<ARef<File>> {
         let slot = LIVE.reserve()?;
         let null = Arc::new(Self { id: slot.id() }, GFP_KERNEL_ACCOUNT)?;
-        slot.fill(null.clone());
-        Ok(null)
+        let file = anon_file::create(c"[ipcdemo-null]", null.clone(), open_flags)?;
+        // From here on `release` takes it off the list.
+        slot.fill(null);
+        Ok(file)
     }
 }
 

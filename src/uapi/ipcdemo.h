@@ -95,8 +95,9 @@ struct ipcdemo_object {
  * @after: objects with an id greater than this; 0 to begin
  * @objects: a user pointer to an array of struct ipcdemo_object
  * @capacity: how many of them fit there; at most IPCDEMO_LIST_MAX are told
- * @object_size: sizeof(struct ipcdemo_object) as the caller knows it; each
- *               element is cut to it or followed by zeros
+ * @object_size: sizeof(struct ipcdemo_object) as the caller knows it, up to
+ *               IPCDEMO_OBJECT_SIZE_MAX; each element is cut to it or followed
+ *               by zeros
  * @count: out: how many were written; 0 at the end
  * @reserved: must be zero
  */
@@ -111,6 +112,7 @@ struct ipcdemo_list_args {
 
 #define IPCDEMO_LIST_SIZE_VER0	32
 #define IPCDEMO_LIST_MAX	64
+#define IPCDEMO_OBJECT_SIZE_MAX	4096
 
 #define IPCDEMO_IOC_MAGIC	0xBC
 #define IPCDEMO_IOC_NULL	_IOWR(IPCDEMO_IOC_MAGIC, 0x01, struct ipcdemo_null_args)
