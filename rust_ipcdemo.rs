@@ -31,16 +31,18 @@ module! {
     license: "GPL",
 }
 
+/// What the module holds while it is loaded. The nodes go first: after that no object can be made.
 #[pin_data]
 struct IpcDemo {
     #[pin]
     nodes: device::Nodes,
+    objects: objects::Objects,
 }
 
 impl kernel::InPlaceModule for IpcDemo {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        objects::init();
         try_pin_init!(Self {
+            objects: objects::Objects::new(),
             nodes <- device::Nodes::register(),
         })
     }

@@ -19,28 +19,38 @@ die() {
 	exit 1
 }
 
-# watched NAME LOG CMD…: runs CMD with its output in LOG. While it runs, a
-# terminal shows NAME, the time and the log's last line; other outputs get a
-# line every 30 seconds. CMD's status goes to $status: a caller that tested this
+# watched NAME LOG CMD…: runs CMD with its output in LOG, and shows meanwhile
+# that it does. CMD's status goes to $status: a caller that tested this
 # function's own would switch off 'set -e' inside CMD.
 watched() {
-	local name=$1 log=$2 start=$SECONDS pid shown=0 last
+	local name=$1 log=$2 ticker pid
 	shift 2
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
-	while kill -0 "$pid" 2>/dev/null; do
-		sleep 0.05
-		if [ -t 2 ]; then
-			last=$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-60)
-			printf '\r\033[K  %s  %d s  %s' "$name" $((SECONDS - start)) "$last" >&2
-		elif ((SECONDS - start >= shown + 30)); then
-			shown=$((SECONDS - start))
-			say "  $name  $shown s …"
-		fi
-	done
+	ticks "$name" "$log" &
+	ticker=$!
 	status=0
 	wait "$pid" || status=$?
+	kill "$ticker"
+	wait "$ticker" 2>/dev/null || true
 	[ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
+# On a terminal the time and the log's last line, elsewhere a line every half
+# minute. It waits by read and not by sleep, which would outlive it.
+ticks() {
+	local start=$SECONDS never last
+	exec {never}<> <(:)
+	while true; do
+		if [ -t 2 ]; then
+			read -rt 0.2 -u "$never" || true
+			last=$(tail -n 1 "$2" | tr -d '\r' | cut -c 1-60)
+			printf '\r\033[K  %s  %d s  %s' "$1" $((SECONDS - start)) "$last" >&2
+		else
+			read -rt 30 -u "$never" || true
+			say "  $1  $((SECONDS - start)) s …"
+		fi
+	done
 }
 
 # step NAME CMD…: something that has to succeed. A failure names the step, the

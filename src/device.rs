@@ -11,6 +11,7 @@ use crate::{
     abstractions::{
         file::{FileOperations, Seek},
         misc_node::MiscNode,
+        registry::Registry,
         user_struct::{UserStruct, UserStructPtr}, //
     },
     algorithms::counter::Mode,
@@ -38,6 +39,8 @@ use crate::{
         null::{self, Null}, //
     },
 };
+
+use core::cmp::Ordering;
 use kernel::{
     fs::{
         file::{flags, FileDescriptorReservation},
@@ -61,11 +64,16 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Registers them.
+    /// Registers them, the factory last: a module whose init fails is freed without regard to files
+    /// that were opened meanwhile, so that what can fail comes before what gives out files.
     pub(crate) fn register() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            factory <- MiscNode::register(c"ipcdemo", Arc::new(Factory, GFP_KERNEL)?),
-            counter <- MiscNode::register(c"ipcdemo-counter", Counter::new_shared()?),
+        pin_init::pin_init_scope(|| {
+            let shared = Counter::new_shared()?;
+            let root = Arc::new(Factory, GFP_KERNEL)?;
+            Ok(try_pin_init!(Self {
+                counter <- MiscNode::register(c"ipcdemo-counter", shared),
+                factory <- MiscNode::register(c"ipcdemo", root),
+            }))
         })
     }
 }
@@ -165,55 +173,77 @@ fn make_counter(ptr: &UserStructPtr) -> Result {
 /// Tells of the live objects after `args.after`, kind by kind.
 fn list(ptr: &UserStructPtr) -> Result {
     let mut args: ipcdemo_list_args = ptr.read()?;
-    if args.reserved != 0 || args.object_size == 0 || args.object_size > IPCDEMO_OBJECT_SIZE_MAX {
+    if args.reserved != 0
+        || args.capacity == 0
+        || args.object_size == 0
+        || args.object_size > IPCDEMO_OBJECT_SIZE_MAX
+    {
         return Err(EINVAL);
     }
     let capacity = args.capacity.min(IPCDEMO_LIST_MAX) as usize;
     let mut objects = KVec::with_capacity(capacity, GFP_KERNEL)?;
 
-    // An id is the kind in its upper half and the object's number in its lower half.
-    let first = |kind: u32| match (args.after >> 32).cmp(&kind.into()) {
-        core::cmp::Ordering::Less => Some(0),
-        core::cmp::Ordering::Equal => Some(args.after as u32),
-        core::cmp::Ordering::Greater => None,
-    };
-    if let Some(after) = first(IPCDEMO_KIND_NULL) {
-        null::LIVE.for_each_after(after, |id, _| {
-            objects
-                .push_within_capacity(ipcdemo_object {
-                    id: object_id(IPCDEMO_KIND_NULL, id),
-                    kind: IPCDEMO_KIND_NULL,
-                    ..FromZeros::new_zeroed()
-                })
-                .is_ok()
-        });
-    }
-    if let Some(after) = first(IPCDEMO_KIND_COUNTER) {
-        counter::LIVE.for_each_after(after, |id, counter| {
+    collect(
+        &mut objects,
+        capacity,
+        &args,
+        IPCDEMO_KIND_NULL,
+        &null::LIVE,
+        |_| FromZeros::new_zeroed(),
+    )?;
+    collect(
+        &mut objects,
+        capacity,
+        &args,
+        IPCDEMO_KIND_COUNTER,
+        &counter::LIVE,
+        |counter| {
             let (value, waiters) = counter.snapshot();
-            objects
-                .push_within_capacity(ipcdemo_object {
-                    id: object_id(IPCDEMO_KIND_COUNTER, id),
-                    value,
-                    kind: IPCDEMO_KIND_COUNTER,
-                    flags: match counter.mode() {
-                        Mode::Sum => 0,
-                        Mode::Semaphore => IPCDEMO_COUNTER_SEMAPHORE,
-                    },
-                    waiters: waiters as u32,
-                    reserved: 0,
-                })
-                .is_ok()
-        });
-    }
+            ipcdemo_object {
+                value,
+                flags: match counter.mode() {
+                    Mode::Sum => 0,
+                    Mode::Semaphore => IPCDEMO_COUNTER_SEMAPHORE,
+                },
+                waiters: waiters as u32,
+                ..FromZeros::new_zeroed()
+            }
+        },
+    )?;
 
     write_objects(&args, &objects)?;
     args.count = objects.len() as u32;
     ptr.write(&args)
 }
 
-const fn object_id(kind: u32, number: u32) -> u64 {
-    (kind as u64) << 32 | number as u64
+/// Adds the objects of one kind whose ids are above `args.after`, as long as there is room. An id is
+/// the kind in its upper half and the object's number in its lower half.
+fn collect<T: Send + Sync>(
+    objects: &mut KVec<ipcdemo_object>,
+    capacity: usize,
+    args: &ipcdemo_list_args,
+    kind: u32,
+    live: &'static Registry<T>,
+    describe: impl Fn(&T) -> ipcdemo_object,
+) -> Result {
+    let mut after = match ((args.after >> 32) as u32).cmp(&kind) {
+        Ordering::Less => 0,
+        Ordering::Equal => args.after as u32,
+        Ordering::Greater => return Ok(()),
+    };
+    while objects.len() < capacity {
+        let Some((number, object)) = live.next_after(after) else {
+            break;
+        };
+        let object = ipcdemo_object {
+            id: u64::from(kind) << 32 | u64::from(number),
+            kind,
+            ..describe(&object)
+        };
+        objects.push(object, GFP_KERNEL)?;
+        after = number;
+    }
+    Ok(())
 }
 
 /// Writes the array, each element cut or extended by zeros to the size that the caller knows.

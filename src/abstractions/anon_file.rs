@@ -23,7 +23,7 @@ use kernel::{
 ///
 /// Context: may sleep.
 ///
-/// Errors: `ENOMEM`, `ENFILE`.
+/// Errors: `ENOMEM`, `ENFILE`, `ENOENT` while the module is going.
 ///
 /// C: `anon_inode_getfile_fmode` in `fs/anon_inodes.c`.
 pub(crate) fn create<T: FileOperations>(

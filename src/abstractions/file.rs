@@ -43,9 +43,9 @@ pub(crate) enum Seek {
 
 /// The operations of a kind of file.
 ///
-/// All run in process context on behalf of the task that made the system call, and may sleep, as
-/// long as the methods' own rules do not say otherwise. `&self` stays valid until `release` has
-/// returned.
+/// All run in process context and may sleep. Most often they run for the task that made the system
+/// call, but not always: `release` may be put off to a kernel thread, as may any I/O of io_uring.
+/// `&self` stays valid until `release` has returned.
 #[vtable]
 pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
     /// Whether reading and writing honor a request not to block, [`Kiocb::nowait`]: `FMODE_NOWAIT`,
@@ -106,7 +106,7 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
     }
 
     /// The last reference to the file is gone. Nobody polls it any more.
-    fn release(&self, _file: &LocalFile) {}
+    fn release(&self) {}
 
     /// Prints lines of `/proc/PID/fdinfo/FD`.
     fn show_fdinfo(&self, _m: &SeqFile, _file: &LocalFile) {
@@ -130,8 +130,8 @@ impl Kiocb<'_> {
 
     /// The file.
     pub(crate) fn file(&self) -> &LocalFile {
-        // SAFETY: By the type invariants, the kiocb and its file are valid. A read or write in
-        // progress on this thread is what holds the file position, if anything does.
+        // SAFETY: By the type invariants, the kiocb and its file are valid. Its position may be in
+        // use, but not through this.
         unsafe { LocalFile::from_raw_file((*self.0).ki_filp) }
     }
 }
@@ -145,9 +145,11 @@ pub(crate) fn is_nonblocking(file: &LocalFile) -> bool {
 /// `Arc::<T>::into_foreign`.
 pub(super) struct FileVtable<T: FileOperations>(PhantomData<T>);
 
-fn to_ssize(result: Result<usize>) -> isize {
+/// What the VFS expects of a read or write. More than was asked for cannot have been moved, and the
+/// VFS relies on that.
+fn to_ssize(result: Result<usize>, requested: usize) -> isize {
     match result {
-        Ok(len) => len as isize,
+        Ok(len) => len.min(requested) as isize,
         Err(error) => error.to_errno() as isize,
     }
 }
@@ -181,9 +183,9 @@ impl<T: FileOperations> FileVtable<T> {
         _pos: *mut Offset,
     ) -> isize {
         let to = UserSlice::new(UserPtr::from_ptr(buf.cast()), len).writer();
-        // SAFETY: The file is valid for the call; a position held unlocked is this thread's.
+        // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
-        to_ssize(this.read(file, to))
+        to_ssize(this.read(file, to), len)
     }
 
     /// # Safety
@@ -196,9 +198,9 @@ impl<T: FileOperations> FileVtable<T> {
         _pos: *mut Offset,
     ) -> isize {
         let from = UserSlice::new(UserPtr::from_ptr(buf.cast_mut().cast()), len).reader();
-        // SAFETY: The file is valid for the call; a position held unlocked is this thread's.
+        // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
-        to_ssize(this.write(file, from))
+        to_ssize(this.write(file, from), len)
     }
 
     /// # Safety
@@ -213,7 +215,8 @@ impl<T: FileOperations> FileVtable<T> {
         // SAFETY: `iter` is valid, nobody else uses it, and as it is for a read, it is `ITER_DEST`.
         let to = unsafe { IovIterDest::from_raw(iter) };
         // INVARIANT: The kiocb and its file are valid for the call.
-        to_ssize(this.read_iter(&Kiocb(kiocb, PhantomData), to))
+        let requested = to.len();
+        to_ssize(this.read_iter(&Kiocb(kiocb, PhantomData), to), requested)
     }
 
     /// # Safety
@@ -229,7 +232,8 @@ impl<T: FileOperations> FileVtable<T> {
         // `ITER_SOURCE`.
         let from = unsafe { IovIterSource::from_raw(iter) };
         // INVARIANT: The kiocb and its file are valid for the call.
-        to_ssize(this.write_iter(&Kiocb(kiocb, PhantomData), from))
+        let requested = from.len();
+        to_ssize(this.write_iter(&Kiocb(kiocb, PhantomData), from), requested)
     }
 
     /// # Safety
@@ -239,7 +243,8 @@ impl<T: FileOperations> FileVtable<T> {
         file: *mut kernel::bindings::file,
         table: *mut kernel::bindings::poll_table,
     ) -> u32 {
-        // SAFETY: The object lives until `release`; that is the lifetime of both.
+        // SAFETY: The file is valid for the call and `table` null or valid. The object lives until
+        // `release`; that is the lifetime of both.
         let (this, table) = unsafe { (object::<T>(file), PollTable::from_raw(file, table)) };
         this.poll(&table).bits()
     }
@@ -252,7 +257,7 @@ impl<T: FileOperations> FileVtable<T> {
         cmd: c_uint,
         arg: c_ulong,
     ) -> c_long {
-        // SAFETY: The file is valid for the call; an ioctl holds no position.
+        // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
         match this.ioctl(file, cmd, arg) {
             Ok(value) => value as c_long,
@@ -269,7 +274,7 @@ impl<T: FileOperations> FileVtable<T> {
         cmd: c_uint,
         arg: c_ulong,
     ) -> c_long {
-        // SAFETY: The file is valid for the call; an ioctl holds no position.
+        // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
         match this.compat_ioctl(file, cmd, arg) {
             Ok(value) => value as c_long,
@@ -284,7 +289,7 @@ impl<T: FileOperations> FileVtable<T> {
         file: *mut kernel::bindings::file,
         vma: *mut kernel::bindings::vm_area_struct,
     ) -> c_int {
-        // SAFETY: The file is valid for the call; mmap holds no position.
+        // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
         // SAFETY: The area is being set up for this call.
         let vma = unsafe { VmaNew::from_raw(vma) };
@@ -302,7 +307,7 @@ impl<T: FileOperations> FileVtable<T> {
         offset: Offset,
         whence: c_int,
     ) -> Offset {
-        // SAFETY: The file is valid for the call; a position held unlocked is this thread's.
+        // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
         match this.llseek(file, offset, whence) {
             Ok(position) => position,
@@ -317,15 +322,10 @@ impl<T: FileOperations> FileVtable<T> {
         _inode: *mut kernel::bindings::inode,
         file: *mut kernel::bindings::file,
     ) -> c_int {
-        // SAFETY: The file is valid for the call, and nobody else uses it any more. Its reference
-        // to the object, made by `into_foreign`, is taken back this once.
-        let (object, file) = unsafe {
-            (
-                Arc::<T>::from_foreign((*file).private_data),
-                LocalFile::from_raw_file(file),
-            )
-        };
-        object.release(file);
+        // SAFETY: Nobody else uses the file any more. Its reference to the object, made by
+        // `into_foreign`, is taken back this once.
+        let object = unsafe { Arc::<T>::from_foreign((*file).private_data) };
+        object.release();
         0
     }
 
@@ -336,7 +336,7 @@ impl<T: FileOperations> FileVtable<T> {
         m: *mut kernel::bindings::seq_file,
         file: *mut kernel::bindings::file,
     ) {
-        // SAFETY: The reader of fdinfo holds a reference to the file, and no position of it.
+        // SAFETY: Who reads fdinfo holds a reference to the file, and uses no position of it.
         let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
         // SAFETY: The seq_file is valid and used by this thread alone for the call.
         this.show_fdinfo(unsafe { SeqFile::from_raw(m) }, file);

@@ -46,8 +46,10 @@ impl<T: FileOperations> MiscNode<T> {
 
     /// Registers `/dev/NAME`, which only root may open until someone changes its mode.
     ///
-    /// Errors: `ENOMEM`, `EEXIST` if there is a device of that name.
+    /// Errors: `ENOMEM`, `EBUSY` if no minor number is free, `EEXIST` if there is a device of that
+    /// name.
     pub(crate) fn register(name: &'static CStr, object: Arc<T>) -> impl PinInit<Self, Error> {
+        // INVARIANT: If this succeeds, the device is registered.
         try_pin_init!(Self {
             object,
             device <- Opaque::try_ffi_init(move |slot: *mut kernel::bindings::miscdevice| {

@@ -71,9 +71,9 @@ impl<'file> PollTable<'file> {
         file: *mut kernel::bindings::file,
         table: *mut kernel::bindings::poll_table,
     ) -> Self {
-        // INVARIANT: The first part is the caller's promise. As to the second: poll and select hold
-        // a reference to the file while they have entries on its queues, and so does io_uring;
-        // epoll does not, but `__fput` calls `eventpoll_release` before `release`.
+        // INVARIANT: The first part is the caller's promise. As to the second: whoever puts an entry
+        // on a queue through a table (poll, select, io_uring, aio, …) holds a reference to the file
+        // meanwhile. Epoll alone does not, but `__fput` calls `eventpoll_release` before `release`.
         Self {
             file,
             table,

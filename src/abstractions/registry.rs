@@ -56,10 +56,12 @@ impl<T: Send + Sync> Registry<T> {
         if self.state.cmpxchg(RAW, BUSY, Relaxed).is_err() {
             return;
         }
+        // From number 1 on; its nodes are charged to who makes the object.
+        let flags = kernel::bindings::XA_FLAGS_ALLOC1 | bindings::XA_FLAGS_ACCOUNT;
         // SAFETY: `xa` is valid for writing, and this thread alone got past `RAW`.
-        unsafe {
-            kernel::bindings::xa_init_flags(self.xa.get(), kernel::bindings::XA_FLAGS_ALLOC1)
-        };
+        unsafe { kernel::bindings::xa_init_flags(self.xa.get(), flags) };
+        // INVARIANT: `xa` is initialized, and empty.
+        //
         // Pairs with the acquire in `ready`: who sees `READY` sees an initialized `xa`.
         self.state.store(READY, Release);
     }
@@ -74,11 +76,24 @@ impl<T: Send + Sync> Registry<T> {
         }
     }
 
+    /// Empties the table and frees what it is made of. To be called when it is not used any more:
+    /// an object that is put in later stays until the next call.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn clear(&'static self) {
+        let Ok(xa) = self.ready() else { return };
+        while let Some((id, _)) = self.next_after(0) {
+            self.remove(id);
+        }
+        // SAFETY: `xa` is initialized. A number that a `Slot` holds may go: it stores no pointer.
+        unsafe { kernel::bindings::xa_destroy(xa) };
+    }
+
     /// Takes the lowest free number for an object to be.
     ///
     /// Context: may sleep.
     ///
-    /// Errors: `ENOMEM`, `EBUSY` if no number is free.
+    /// Errors: `ENOMEM`, `EBUSY` if no number is free, `ENODEV` before [`Registry::init`].
     pub(crate) fn reserve(&'static self) -> Result<Slot<T>> {
         let xa = self.ready()?;
         let mut id = 0;
@@ -87,13 +102,13 @@ impl<T: Send + Sync> Registry<T> {
             max: i32::MAX as u32,
         };
         // SAFETY: `xa` is initialized. `__xa_alloc` wants the lock held; it may drop it to allocate
-        // memory. `XA_ZERO_ENTRY` is an entry that it may store.
+        // memory. For a null pointer it stores `XA_ZERO_ENTRY`.
         let ret = unsafe {
             kernel::bindings::xa_lock(xa);
             let ret = kernel::bindings::__xa_alloc(
                 xa,
                 &mut id,
-                bindings::xa_zero_entry(),
+                core::ptr::null_mut(),
                 limit,
                 kernel::bindings::GFP_KERNEL_ACCOUNT,
             );
@@ -126,35 +141,28 @@ impl<T: Send + Sync> Registry<T> {
         unsafe { Arc::try_from_foreign(entry) }
     }
 
-    /// Calls `tell` with each object whose number is above `after`, in order, until it says no.
-    ///
-    /// `tell` runs under the table's lock and may not sleep; an object cannot leave the table
-    /// meanwhile.
+    /// The object with the lowest number above `after`.
     ///
     /// Context: process context.
-    pub(crate) fn for_each_after(&self, after: u32, mut tell: impl FnMut(u32, &T) -> bool) {
-        let Ok(xa) = self.ready() else { return };
+    pub(crate) fn next_after(&self, after: u32) -> Option<(u32, Arc<T>)> {
+        let xa = self.ready().ok()?;
         let mut index = after as usize;
-        // SAFETY: `xa` is initialized. With the lock held, no entry leaves the table, so that the
-        // reference which the table owns keeps the object alive. Reserved numbers are passed over.
-        unsafe {
+        // SAFETY: `xa` is initialized. `XA_PRESENT` passes over reserved numbers. With the lock
+        // held no entry leaves the table, so that the reference which the table owns keeps the
+        // object alive until there is another.
+        let object = unsafe {
             kernel::bindings::xa_lock(xa);
-            loop {
-                let entry = kernel::bindings::xa_find_after(
-                    xa,
-                    &mut index,
-                    usize::MAX,
-                    kernel::bindings::XA_PRESENT,
-                );
-                if entry.is_null() {
-                    break;
-                }
-                if !tell(index as u32, &Arc::<T>::borrow(entry)) {
-                    break;
-                }
-            }
+            let entry = kernel::bindings::xa_find_after(
+                xa,
+                &mut index,
+                usize::MAX,
+                kernel::bindings::XA_PRESENT,
+            );
+            let object = (!entry.is_null()).then(|| Arc::<T>::borrow(entry).into());
             kernel::bindings::xa_unlock(xa);
-        }
+            object
+        };
+        Some((index as u32, object?))
     }
 }
 
@@ -199,21 +207,22 @@ impl<T: Send + Sync> Drop for Slot<T> {
 mod tests {
     use super::*;
 
-    fn ids<T: Send + Sync>(registry: &Registry<T>, after: u32) -> KVec<u32> {
+    fn ids<T: Send + Sync>(registry: &Registry<T>, mut after: u32) -> Result<KVec<u32>> {
         let mut ids = KVec::new();
-        // Room is made beforehand: under the lock nothing may sleep.
-        let room = ids.reserve(16, GFP_KERNEL);
-        assert!(room.is_ok());
-        registry.for_each_after(after, |id, _| ids.push_within_capacity(id).is_ok());
-        ids
+        while let Some((id, _)) = registry.next_after(after) {
+            ids.push(id, GFP_KERNEL)?;
+            after = id;
+        }
+        Ok(ids)
     }
 
     #[test]
-    fn a_table_that_was_not_made_ready_refuses() {
+    fn a_table_that_was_not_made_ready_refuses() -> Result {
         static TABLE: Registry<u32> = Registry::new();
         assert!(TABLE.reserve().err() == Some(ENODEV));
         assert!(TABLE.remove(1).is_none());
-        assert!(ids(&TABLE, 0).is_empty());
+        assert!(ids(&TABLE, 0)?.is_empty());
+        Ok(())
     }
 
     #[test]
@@ -228,7 +237,9 @@ mod tests {
         assert_eq!(again.id(), 1);
         // A reserved number is no object.
         assert!(TABLE.remove(1).is_none());
-        assert!(ids(&TABLE, 0).is_empty());
+        assert!(ids(&TABLE, 0)?.is_empty());
+        drop((again, second));
+        TABLE.clear();
         Ok(())
     }
 
@@ -240,21 +251,14 @@ mod tests {
             let slot = TABLE.reserve()?;
             slot.fill(Arc::new(value, GFP_KERNEL)?);
         }
-        assert!(ids(&TABLE, 0)[..] == [1, 2, 3, 4]);
-        assert!(ids(&TABLE, 2)[..] == [3, 4]);
+        assert!(ids(&TABLE, 0)?[..] == [1, 2, 3, 4]);
+        assert!(ids(&TABLE, 2)?[..] == [3, 4]);
         assert!(TABLE.remove(2).is_some_and(|object| *object == 1));
         assert!(TABLE.remove(2).is_none());
-        assert!(ids(&TABLE, 0)[..] == [1, 3, 4]);
+        assert!(ids(&TABLE, 0)?[..] == [1, 3, 4]);
 
-        let mut told = 0;
-        TABLE.for_each_after(0, |_, _| {
-            told += 1;
-            false
-        });
-        assert_eq!(told, 1);
-        for id in [1, 3, 4] {
-            assert!(TABLE.remove(id).is_some());
-        }
+        TABLE.clear();
+        assert!(ids(&TABLE, 0)?.is_empty());
         Ok(())
     }
 }

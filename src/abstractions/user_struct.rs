@@ -40,22 +40,27 @@ impl UserStructPtr {
     /// Errors: `EINVAL` if it is shorter than the first version, `E2BIG` if something unknown is
     /// set in it, `EFAULT`.
     pub(crate) fn read<T: UserStruct>(&self) -> Result<T> {
+        const { assert!(T::SIZE_VER0 <= size_of::<T>()) };
         if self.size < T::SIZE_VER0 {
             return Err(EINVAL);
         }
         let known = self.size.min(size_of::<T>());
-        let mut reader = UserSlice::new(self.ptr, self.size).reader();
-        let mut value = T::new_zeroed();
-        reader.read_slice(&mut value.as_mut_bytes()[..known])?;
 
-        let mut rest = [0; 64];
-        while !reader.is_empty() {
-            let part = reader.len().min(rest.len());
-            reader.read_slice(&mut rest[..part])?;
-            if rest[..part].iter().any(|&byte| byte != 0) {
+        let mut rest = UserSlice::new(self.ptr, self.size).reader();
+        rest.skip(known)?;
+        let mut bytes = [0; 64];
+        while !rest.is_empty() {
+            let part = rest.len().min(bytes.len());
+            rest.read_slice(&mut bytes[..part])?;
+            if bytes[..part].iter().any(|&byte| byte != 0) {
                 return Err(E2BIG);
             }
         }
+
+        let mut value = T::new_zeroed();
+        UserSlice::new(self.ptr, known)
+            .reader()
+            .read_slice(&mut value.as_mut_bytes()[..known])?;
         Ok(value)
     }
 

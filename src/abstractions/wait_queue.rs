@@ -53,8 +53,9 @@ pub(crate) use new_wait_queue;
 ///
 /// - `head` is an initialized `struct wait_queue_head`.
 /// - `data` is accessed only while `head.lock` is held.
-/// - Every entry on the queue is either that of a task inside [`Guard::wait_event`], which borrows
-///   the queue, or was put there through a poll table whose file keeps the queue alive.
+/// - Every entry on the queue is taken off before its memory goes, and before the queue does: one of
+///   a task inside [`Guard::wait_event`] borrows the queue, one that came through a poll table is
+///   gone when the file that keeps the queue alive is released.
 #[pin_data]
 pub(crate) struct WaitQueue<T> {
     #[pin]
@@ -78,6 +79,7 @@ impl<T> WaitQueue<T> {
         name: &'static CStr,
         key: Pin<&'static LockClassKey>,
     ) -> impl PinInit<Self> {
+        // INVARIANT: The head is initialized, and there is no entry on it.
         pin_init!(Self {
             // SAFETY: `slot` is valid for writing and pinned; `name` and `key` are static.
             head <- Opaque::ffi_init(|slot| unsafe {
@@ -197,19 +199,23 @@ impl<T> Guard<'_, T> {
         }
         // The key travels as a pointer: `poll_to_key`.
         let key = ptr::without_provenance_mut(events.into().bits() as usize);
+        // aio and io_uring may answer a wake-up by signalling an eventfd, which may wake others, and
+        // so on until the stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c.
+        //
         // SAFETY: The head is valid, its lock is held and interrupts are off. By the invariants of
         // `WaitQueue` each entry is valid, so its wake function may be called. None of them
-        // accesses `data`.
+        // accesses `data`. The current task may set its own flag.
         unsafe {
+            bindings::set_in_eventfd(true);
             kernel::bindings::__wake_up_locked_key(self.queue.as_raw(), TASK_NORMAL, key);
+            bindings::set_in_eventfd(false);
         }
     }
 
     /// Sleeps until `condition` gives something, or a signal is pending.
     ///
     /// `condition` runs with the lock held, first at once and then after each wake-up; the lock is
-    /// dropped only to sleep. A condition that holds is preferred to a pending signal, except that
-    /// who has not slept yet does not begin to with one pending.
+    /// dropped only to sleep. A condition that holds is preferred to a pending signal.
     ///
     /// Context: process context; the caller holds no other lock and may sleep.
     ///
@@ -224,7 +230,8 @@ impl<T> Guard<'_, T> {
         }
     }
 
-    /// As [`Guard::wait_interruptible`], for `timeout` jiffies at most.
+    /// As [`Guard::wait_interruptible`], for `timeout` jiffies at most. When the time is up and a
+    /// signal is pending, it is the time that counts. What is left is at least 1 if the condition held.
     ///
     /// C: `wait_event_interruptible_timeout` in `include/linux/wait.h`.
     #[cfg_attr(
@@ -246,7 +253,7 @@ impl<T> Guard<'_, T> {
         mut condition: impl FnMut(&mut T) -> Option<R>,
     ) -> Waited<R> {
         if let Some(result) = condition(self) {
-            return Waited::Condition(result, left as Jiffies);
+            return Waited::Condition(result, left.max(1) as Jiffies);
         }
 
         let entry = Opaque::<kernel::bindings::wait_queue_entry>::uninit();
@@ -265,26 +272,31 @@ impl<T> Guard<'_, T> {
             }
             // The state is set before the lock is dropped: a waker, who takes the lock after that,
             // finds the entry and makes the task runnable again, and `schedule` does not sleep.
+            // Who sends a signal takes no lock of ours: the full barrier in `set_current_state`,
+            // between the state and the look for signals, pairs with the one in `try_to_wake_up`
+            // (kernel/sched/core.c), between the signal and its look at the state.
+            //
             // SAFETY: The current task may set its own state.
             unsafe { bindings::set_current_state(TASK_INTERRUPTIBLE as c_uint) };
+            if left == 0 {
+                break Waited::TimedOut;
+            }
             // SAFETY: No requirements.
             if unsafe { bindings::signal_pending_state(TASK_INTERRUPTIBLE as c_uint) } != 0 {
                 break Waited::Signal;
             }
-            if left == 0 {
-                break Waited::TimedOut;
-            }
 
-            // SAFETY: By the type invariants this thread holds the lock; it is taken again below,
-            // before anything relies on it.
+            // SAFETY: By the type invariants this thread holds the lock. They do not hold until it
+            // is taken again below, and nothing relies on them meanwhile.
             unsafe { kernel::bindings::spin_unlock_irq_enable(self.queue.lock_ptr()) };
             // SAFETY: The caller may sleep. The task state was set above.
             left = unsafe { kernel::bindings::schedule_timeout(left) };
             // SAFETY: The lock is initialized, and this thread does not hold it.
+            // INVARIANT: The lock is held again.
             unsafe { kernel::bindings::spin_lock_irq_disable(self.queue.lock_ptr()) };
 
             if let Some(result) = condition(self) {
-                break Waited::Condition(result, left as Jiffies);
+                break Waited::Condition(result, left.max(1) as Jiffies);
             }
         };
 
@@ -293,7 +305,7 @@ impl<T> Guard<'_, T> {
         // right in both cases. The task does not mean to sleep any more.
         unsafe {
             bindings::__remove_wait_queue(self.queue.as_raw(), entry.get());
-            bindings::set_current_state(kernel::bindings::TASK_RUNNING);
+            bindings::__set_current_state(kernel::bindings::TASK_RUNNING);
         }
         waited
     }
@@ -305,17 +317,66 @@ mod tests {
     use crate::abstractions::poll::PollEvent;
     use core::ffi::{c_int, c_void};
     use kernel::{
+        impl_has_hr_timer,
         sync::{
             atomic::{Atomic, Relaxed},
             Arc,
-            Completion, //
+            ArcBorrow, //
         },
-        time::{delay::fsleep, msecs_to_jiffies, Delta},
-        workqueue,
+        time::{
+            hrtimer::{
+                HrTimer,
+                HrTimerCallback,
+                HrTimerCallbackContext,
+                HrTimerPointer,
+                HrTimerRestart,
+                RelativeMode, //
+            },
+            msecs_to_jiffies,
+            Delta,
+            Monotonic, //
+        },
     };
+
+    // A failing assertion ends the thread as it is. So nothing is asserted while a lock is held, or
+    // while an entry of this frame is on a queue.
 
     fn queue() -> Result<Arc<WaitQueue<u32>>> {
         Arc::pin_init(new_wait_queue!(0, "ipcdemo_wait_queue"), GFP_KERNEL)
+    }
+
+    /// Sets a queue's data and wakes, in interrupt context, once somebody sleeps there.
+    #[pin_data]
+    struct Waker {
+        queue: Arc<WaitQueue<u32>>,
+        #[pin]
+        timer: HrTimer<Self>,
+    }
+
+    const TICK: Delta = Delta::from_micros(100);
+
+    impl HrTimerCallback for Waker {
+        type Pointer<'a> = Arc<Self>;
+
+        fn run(
+            this: ArcBorrow<'_, Self>,
+            mut context: HrTimerCallbackContext<'_, Self>,
+        ) -> HrTimerRestart {
+            let mut guard = this.queue.lock();
+            if !guard.is_active() {
+                context.forward_now(TICK);
+                return HrTimerRestart::Restart;
+            }
+            *guard = 7;
+            guard.wake(PollEvent::In);
+            HrTimerRestart::NoRestart
+        }
+    }
+
+    impl_has_hr_timer! {
+        impl HasHrTimer<Self> for Waker {
+            mode: RelativeMode<Monotonic>, field: self.timer
+        }
     }
 
     /// An entry of somebody else's, which counts its calls and keeps the last key.
@@ -335,16 +396,15 @@ mod tests {
         _flags: c_int,
         key: *mut c_void,
     ) -> c_int {
-        // SAFETY: This is the wake function of `Foreign` entries alone, whose first field it is
-        // given.
+        // SAFETY: By the function's requirements, this is the first field of a `repr(C)` struct.
         let foreign = unsafe { &*entry.cast::<Foreign>() };
         foreign.calls.fetch_add(1, Relaxed);
         foreign.key.store(key.addr(), Relaxed);
         1
     }
 
-    /// Runs `test` with `foreign` on the queue.
-    fn with_foreign<T>(queue: &WaitQueue<T>, flags: u32, test: impl FnOnce(&Foreign)) {
+    /// Runs `act` with an entry on the queue. Tells how often it was called, and its last key.
+    fn with_foreign<T>(queue: &WaitQueue<T>, exclusive: bool, act: impl FnOnce()) -> (u32, usize) {
         let foreign = Foreign {
             entry: Opaque::zeroed(),
             calls: Atomic::new(0),
@@ -353,22 +413,24 @@ mod tests {
         // SAFETY: The entry is valid, and off the queue before its frame is gone.
         unsafe {
             (*foreign.entry.get()).func = Some(called);
-            if flags & kernel::bindings::WQ_FLAG_EXCLUSIVE != 0 {
+            if exclusive {
                 kernel::bindings::add_wait_queue_exclusive(queue.as_raw(), foreign.entry.get());
             } else {
                 kernel::bindings::add_wait_queue(queue.as_raw(), foreign.entry.get());
             }
-            test(&foreign);
+            act();
             kernel::bindings::remove_wait_queue(queue.as_raw(), foreign.entry.get());
         }
+        (foreign.calls.load(Relaxed), foreign.key.load(Relaxed))
     }
 
     #[test]
     fn a_condition_that_holds_is_not_waited_for() -> Result {
         let queue = queue()?;
-        let mut guard = queue.lock();
-        assert_eq!(guard.wait_interruptible(|_| Some(7))?, 7);
-        assert!(!guard.is_active());
+        let waited = queue.lock().wait_interruptible(|_| Some(7));
+        let left = queue.lock().count_entries();
+        assert!(waited == Ok(7));
+        assert_eq!(left, 0);
         Ok(())
     }
 
@@ -376,72 +438,69 @@ mod tests {
     fn the_time_is_up_and_the_entry_is_gone() -> Result {
         let queue = queue()?;
         let waited = queue.lock().wait_interruptible_timeout(2, |_| None::<()>);
+        let left = queue.lock().count_entries();
         assert!(waited == Waited::TimedOut);
-        assert!(!queue.lock().is_active());
+        assert_eq!(left, 0);
         Ok(())
     }
 
     #[test]
-    fn a_wake_up_ends_the_wait() -> Result {
+    fn no_time_is_not_a_long_time() -> Result {
         let queue = queue()?;
-        let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-        let (waker, waker_done) = (queue.clone(), done.clone());
-        workqueue::system().try_spawn(GFP_KERNEL, move || {
-            // The wake-up means something once there is somebody to wake.
-            while !waker.lock().is_active() {
-                fsleep(Delta::from_micros(100));
-            }
-            let mut guard = waker.lock();
-            *guard = 7;
-            guard.wake(PollEvent::In);
-            drop(guard);
-            drop(waker);
-            waker_done.complete_all();
-        })?;
+        let waited = queue.lock().wait_interruptible_timeout(0, |_| None::<()>);
+        assert!(waited == Waited::TimedOut);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_up_from_an_interrupt_ends_the_wait() -> Result {
+        let queue = queue()?;
+        let its_queue = queue.clone();
+        let waker = pin_init!(Waker {
+            queue: its_queue,
+            timer <- HrTimer::new(),
+        });
+        let timer = Arc::pin_init(waker, GFP_KERNEL)?.start(TICK);
+        let minute = msecs_to_jiffies(60_000);
         let waited = queue
             .lock()
-            .wait_interruptible_timeout(msecs_to_jiffies(60_000), |value| {
-                (*value != 0).then_some(*value)
-            });
-        done.wait_for_completion();
-        assert!(matches!(waited, Waited::Condition(7, left) if left > 0));
-        assert!(!queue.lock().is_active());
+            .wait_interruptible_timeout(minute, |value| (*value != 0).then_some(*value));
+        // Waits for the callback, if it runs.
+        drop(timer);
+        let left = queue.lock().count_entries();
+        assert!(matches!(waited, Waited::Condition(7, left) if 0 < left && left <= minute));
+        assert_eq!(left, 0);
         Ok(())
     }
 
     #[test]
     fn a_wake_up_calls_every_entry_with_its_key() -> Result {
         let queue = queue()?;
-        with_foreign(&queue, 0, |first| {
-            with_foreign(&queue, 0, |second| {
-                assert_eq!(queue.lock().count_entries(), 2);
-                queue.lock().wake(PollEvent::Out);
-                for foreign in [first, second] {
-                    assert_eq!(foreign.calls.load(Relaxed), 1);
-                    assert_eq!(
-                        foreign.key.load(Relaxed),
-                        PollEvents::from(PollEvent::Out).bits() as usize
-                    );
-                }
+        let (mut entries, mut second) = (0, (0, 0));
+        let first = with_foreign(&queue, false, || {
+            second = with_foreign(&queue, false, || {
+                let mut guard = queue.lock();
+                entries = guard.count_entries();
+                guard.wake(PollEvent::Out);
             });
         });
-        assert_eq!(queue.lock().count_entries(), 0);
+        let key = PollEvents::from(PollEvent::Out).bits() as usize;
+        assert_eq!(entries, 2);
+        assert_eq!(first, (1, key));
+        assert_eq!(second, (1, key));
         Ok(())
     }
 
     #[test]
     fn a_wake_up_reaches_one_exclusive_entry() -> Result {
         let queue = queue()?;
-        with_foreign(&queue, kernel::bindings::WQ_FLAG_EXCLUSIVE, |first| {
-            with_foreign(&queue, kernel::bindings::WQ_FLAG_EXCLUSIVE, |second| {
-                with_foreign(&queue, 0, |shared| {
-                    queue.lock().wake(PollEvent::In);
-                    assert_eq!(first.calls.load(Relaxed), 1);
-                    assert_eq!(second.calls.load(Relaxed), 0);
-                    assert_eq!(shared.calls.load(Relaxed), 1);
-                });
+        let (mut second, mut shared) = ((0, 0), (0, 0));
+        let first = with_foreign(&queue, true, || {
+            second = with_foreign(&queue, true, || {
+                shared = with_foreign(&queue, false, || queue.lock().wake(PollEvent::In));
             });
         });
+        assert_eq!((first.0, second.0, shared.0), (1, 0, 1));
         Ok(())
     }
 }

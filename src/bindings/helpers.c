@@ -5,7 +5,6 @@
  */
 #include <linux/sched/signal.h>
 #include <linux/wait.h>
-#include <linux/xarray.h>
 
 #include "helpers.h"
 
@@ -37,7 +36,14 @@ int ipcdemo_helper_waitqueue_active(struct wait_queue_head *head)
 	return waitqueue_active(head);
 }
 
-void *ipcdemo_helper_xa_zero_entry(void)
+void ipcdemo_helper___set_current_state(unsigned int state)
 {
-	return XA_ZERO_ENTRY;
+	__set_current_state(state);
+}
+
+void ipcdemo_helper_set_in_eventfd(bool in_eventfd)
+{
+#ifdef CONFIG_EVENTFD
+	current->in_eventfd = in_eventfd;
+#endif
 }

@@ -45,7 +45,7 @@ pub(crate) struct Counter {
 impl Counter {
     /// Makes one, and a file on it.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
     ///
     /// C: `do_eventfd`.
     pub(crate) fn create(count: u32, mode: Mode, open_flags: u32) -> Result<ARef<File>> {
@@ -174,7 +174,7 @@ impl FileOperations for Counter {
     /// Tells those who are left on the queue that this is the end; of the shared one it is not.
     ///
     /// C: `eventfd_release`.
-    fn release(&self, _file: &LocalFile) {
+    fn release(&self) {
         if let Some(id) = self.id {
             self.wqh.lock().wake(PollEvent::Hup);
             LIVE.remove(id);

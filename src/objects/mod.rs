@@ -7,8 +7,21 @@
 pub(crate) mod counter;
 pub(crate) mod null;
 
-/// Makes ready what the objects share. To be called before the first one is made.
-pub(crate) fn init() {
-    counter::LIVE.init();
-    null::LIVE.init();
+/// What the objects share: the tables of live ones. They can be made while this exists.
+pub(crate) struct Objects(());
+
+impl Objects {
+    /// Makes the tables ready.
+    pub(crate) fn new() -> Self {
+        counter::LIVE.init();
+        null::LIVE.init();
+        Self(())
+    }
+}
+
+impl Drop for Objects {
+    fn drop(&mut self) {
+        counter::LIVE.clear();
+        null::LIVE.clear();
+    }
 }

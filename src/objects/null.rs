@@ -34,7 +34,7 @@ pub(crate) struct Null {
 impl Null {
     /// Makes one, and a file on it.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
     pub(crate) fn create(open_flags: u32) -> Result<ARef<File>> {
         let slot = LIVE.reserve()?;
         let null = Arc::new(Self { id: slot.id() }, GFP_KERNEL_ACCOUNT)?;
@@ -45,6 +45,24 @@ impl Null {
     }
 }
 
+/// Calls `copy` for a chunk at a time until `len` bytes are done, a bad address is met, or a signal
+/// wants the task: a request may be as long as 2 GiB.
+fn in_chunks(len: usize, mut copy: impl FnMut(usize) -> usize) -> Result<usize> {
+    let mut done = 0;
+    while done < len {
+        let want = (len - done).min(CHUNK);
+        let copied = copy(want);
+        done += copied;
+        if copied < want {
+            return if done > 0 { Ok(done) } else { Err(EFAULT) };
+        }
+        if done < len && current!().signal_pending() {
+            break;
+        }
+    }
+    Ok(done)
+}
+
 #[vtable]
 impl FileOperations for Null {
     const NOWAIT: bool = true;
@@ -52,38 +70,20 @@ impl FileOperations for Null {
 
     /// Gives as many zeros as are asked for.
     fn read_iter(&self, _io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
-        let mut total = 0;
-        while !to.is_empty() {
-            let want = to.len().min(CHUNK);
-            let copied = to.copy_to_iter(&[0; CHUNK][..want]);
-            total += copied;
-            if copied < want {
-                return if total > 0 { Ok(total) } else { Err(EFAULT) };
-            }
-        }
-        Ok(total)
+        in_chunks(to.len(), |want| to.copy_to_iter(&[0; CHUNK][..want]))
     }
 
     /// Takes all it is given.
     fn write_iter(&self, _io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
         let mut sink = [0; CHUNK];
-        let mut total = 0;
-        while !from.is_empty() {
-            let want = from.len().min(CHUNK);
-            let copied = from.copy_from_iter(&mut sink[..want]);
-            total += copied;
-            if copied < want {
-                return if total > 0 { Ok(total) } else { Err(EFAULT) };
-            }
-        }
-        Ok(total)
+        in_chunks(from.len(), |want| from.copy_from_iter(&mut sink[..want]))
     }
 
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
         seq_print!(m, "null-id: {}\n", self.id);
     }
 
-    fn release(&self, _file: &LocalFile) {
+    fn release(&self) {
         LIVE.remove(self.id);
     }
 }

@@ -94,7 +94,8 @@ struct ipcdemo_object {
  * struct ipcdemo_list_args - tell of live objects in order of their ids
  * @after: objects with an id greater than this; 0 to begin
  * @objects: a user pointer to an array of struct ipcdemo_object
- * @capacity: how many of them fit there; at most IPCDEMO_LIST_MAX are told
+ * @capacity: how many of them fit there, at least 1; at most IPCDEMO_LIST_MAX
+ *            are told
  * @object_size: sizeof(struct ipcdemo_object) as the caller knows it, up to
  *               IPCDEMO_OBJECT_SIZE_MAX; each element is cut to it or followed
  *               by zeros
