@@ -286,14 +286,9 @@ impl<T> Guard<'_, T> {
                 break Waited::Signal;
             }
 
-            // SAFETY: By the type invariants this thread holds the lock. They do not hold until it
-            // is taken again below, and nothing relies on them meanwhile.
-            unsafe { kernel::bindings::spin_unlock_irq_enable(self.queue.lock_ptr()) };
-            // SAFETY: The caller may sleep. The task state was set above.
-            left = unsafe { kernel::bindings::schedule_timeout(left) };
-            // SAFETY: The lock is initialized, and this thread does not hold it.
-            // INVARIANT: The lock is held again.
-            unsafe { kernel::bindings::spin_lock_irq_disable(self.queue.lock_ptr()) };
+            // SAFETY: By the type invariants this thread holds the lock, and it does again afterwards.
+            // The caller may sleep.
+            left = unsafe { sleep(self.queue.lock_ptr(), left) };
 
             if let Some(result) = condition(self) {
                 break Waited::Condition(result, left.max(1) as Jiffies);
@@ -308,6 +303,30 @@ impl<T> Guard<'_, T> {
             bindings::__set_current_state(kernel::bindings::TASK_RUNNING);
         }
         waited
+    }
+}
+
+/// Drops `lock`, sleeps until the task is made runnable or `timeout` jiffies are over, and takes the
+/// lock again. Gives what is left of the time.
+///
+/// This is where every waiting task is found, so its name is one that people can read in
+/// `/proc/PID/wchan` and in the output of ps.
+///
+/// # Safety
+///
+/// - `lock` is held by this thread, taken by `spin_lock_irq_disable`, and nothing relies on what it
+///   guards during the call.
+/// - The task may sleep, other than for `lock`.
+#[export_name = "ipcdemo_wait_event"]
+#[inline(never)]
+unsafe fn sleep(lock: *mut kernel::bindings::spinlock_t, timeout: c_long) -> c_long {
+    // SAFETY: By the function's requirements: the lock is held and taken the same way, the task may
+    // sleep after that, and the lock is not held when it is taken again.
+    unsafe {
+        kernel::bindings::spin_unlock_irq_enable(lock);
+        let left = kernel::bindings::schedule_timeout(timeout);
+        kernel::bindings::spin_lock_irq_disable(lock);
+        left
     }
 }
 
