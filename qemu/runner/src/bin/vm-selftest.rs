@@ -1,0 +1,659 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Provokes each thing that `vm` has to notice, and checks the verdict and the exit status.
+//! `qemu/selftest` starts it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio, exit};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use ipcdemo_vm::cli::status;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// What the module `provoke` does, by the number it takes.
+mod how {
+    pub const WARN: u32 = 1;
+    pub const BUG: u32 = 2;
+    pub const OOPS: u32 = 3;
+    pub const PANIC: u32 = 4;
+    pub const LOCK_ORDER: u32 = 5;
+    pub const ATOMIC_SLEEP: u32 = 6;
+    pub const LEAK: u32 = 7;
+    pub const USE_AFTER_FREE: u32 = 8;
+    pub const OUT_OF_BOUNDS: u32 = 9;
+    pub const SPIN: u32 = 10;
+    pub const HANG: u32 = 11;
+    pub const REFERENCE: u32 = 12;
+    pub const REFUSE: u32 = 13;
+    pub const RCU_SLEEP: u32 = 14;
+}
+
+/// How a run ended.
+struct Outcome {
+    status: i32,
+    stdout: String,
+    stderr: String,
+    took: Duration,
+}
+
+impl Outcome {
+    /// That the status is this, and that `vm` says each of these and nothing of a failure unless it
+    /// is told to.
+    fn expect(&self, status: i32, says: &[&str]) -> Result<()> {
+        ensure!(
+            self.status == status,
+            "status {} instead of {status}",
+            self.status
+        );
+        for text in says {
+            ensure!(
+                self.stderr.contains(text),
+                "standard error does not say {text:?}"
+            );
+        }
+        let failed = self.stderr.contains("vm: FAILED");
+        let expected = (status::DIED..=status::SETUP).contains(&status);
+        ensure!(
+            failed == expected,
+            "{} FAILED",
+            if failed { "it says" } else { "it does not say" }
+        );
+        Ok(())
+    }
+
+    fn prints(&self, expected: &str) -> Result<()> {
+        let printed = &self.stdout;
+        ensure!(printed == expected, "standard output is {printed:?}");
+        Ok(())
+    }
+}
+
+struct Bench {
+    tree: PathBuf,
+    kernel: String,
+    /// Caches and files of our own.
+    scratch: PathBuf,
+    passed: u32,
+    failed: u32,
+}
+
+impl Bench {
+    fn vm(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.tree.join("qemu/vm"));
+        let log = self.scratch.join("log");
+        command
+            .arg("--kernel")
+            .arg(&self.kernel)
+            .arg("--log")
+            .arg(log);
+        if !args.contains(&"--kmemleak") {
+            // It takes seconds, and has a case of its own.
+            command.args(["--kmemleak", "off"]);
+        }
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Result<Outcome> {
+        finish(self.vm(args).spawn()?)
+    }
+
+    fn sh(&self, options: &[&str], script: &str) -> Result<Outcome> {
+        self.run(&[options, &["--", "sh", "-c", script]].concat())
+    }
+
+    fn provoke(&self, how: u32, options: &[&str]) -> Result<Outcome> {
+        let (module, how) = (self.module(), format!("how={how}"));
+        let module = [
+            "--timeout",
+            "120",
+            "--module",
+            &module,
+            "--module-args",
+            &how,
+            "--",
+            "true",
+        ];
+        self.run(&[options, &module].concat())
+    }
+
+    fn module(&self) -> String {
+        self.tree
+            .join("out")
+            .join(&self.kernel)
+            .join("qemu/provoke/provoke.ko")
+            .display()
+            .to_string()
+    }
+
+    fn script(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.scratch.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(path.display().to_string())
+    }
+
+    fn case(&mut self, name: &str, check: impl FnOnce(&Bench) -> Result<()>) {
+        let started = Instant::now();
+        let result = check(self);
+        let took = started.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                self.passed += 1;
+                println!("ok      {}: {name} ({took:.1} s)", self.kernel);
+            }
+            Err(error) => {
+                self.failed += 1;
+                println!("NOT OK  {}: {name} ({took:.1} s): {error:#}", self.kernel);
+                // The wrapper's and the runner's words, for whoever looks into it.
+                let _ = fs::copy(
+                    self.scratch.join("log"),
+                    self.tree.join("out/vm/selftest-failed.log"),
+                );
+            }
+        }
+    }
+}
+
+fn finish(child: Child) -> Result<Outcome> {
+    let started = Instant::now();
+    let output = child.wait_with_output()?;
+    Ok(Outcome {
+        status: output.status.code().context("vm was killed")?,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        took: started.elapsed(),
+    })
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let tree = PathBuf::from(args.next().unwrap_or_else(|| ".".into()));
+    let scratch = std::env::temp_dir().join(format!("vm-selftest-{}", std::process::id()));
+    if let Err(error) = fs::create_dir_all(&scratch) {
+        eprintln!("{}: {error}", scratch.display());
+        exit(1);
+    }
+    let mut bench = Bench {
+        tree,
+        kernel: String::new(),
+        scratch,
+        passed: 0,
+        failed: 0,
+    };
+    for kernel in args {
+        bench.kernel = kernel;
+        exits(&mut bench);
+        streams(&mut bench);
+        signs(&mut bench);
+        deaths(&mut bench);
+        hangs(&mut bench);
+        test_programs(&mut bench);
+        saved_guests(&mut bench);
+        if bench.kernel == "debug" {
+            checkers(&mut bench);
+        }
+    }
+    let _ = fs::remove_dir_all(&bench.scratch);
+    println!("{} passed, {} failed", bench.passed, bench.failed);
+    exit(i32::from(bench.failed > 0));
+}
+
+fn exits(bench: &mut Bench) {
+    bench.case("exit status", |bench| {
+        bench.run(&["--", "true"])?.expect(0, &[])?;
+        bench.sh(&[], "exit 7")?.expect(7, &[])
+    });
+    bench.case("exit by signal", |bench| {
+        bench.sh(&[], "kill -9 $$")?.expect(137, &[])
+    });
+    bench.case("no such command", |bench| {
+        bench.run(&["--", "/nothing"])?.expect(127, &["/nothing"])
+    });
+    bench.case("not executable", |bench| {
+        bench
+            .run(&["--", "/etc/passwd"])?
+            .expect(126, &["/etc/passwd"])
+    });
+    bench.case("no command at all", |bench| {
+        let outcome = bench.run(&[])?;
+        ensure!(
+            outcome.status == status::SETUP && outcome.stderr.contains("no command"),
+            "{}",
+            outcome.stderr
+        );
+        Ok(())
+    });
+}
+
+fn streams(bench: &mut Bench) {
+    bench.case("stdout and stderr apart, stdin passed on", |bench| {
+        let mut child = bench
+            .vm(&["--", "sh", "-c", "cat; echo to stderr >&2"])
+            .stdin(Stdio::piped())
+            .spawn()?;
+        let sent = "0123456789abcde\n".repeat(20_000);
+        let mut stdin = child.stdin.take().context("no stdin")?;
+        let input = sent.clone();
+        let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+        let outcome = finish(child)?;
+        ensure!(
+            matches!(writer.join(), Ok(Ok(()))),
+            "the input was not taken"
+        );
+        outcome.expect(0, &[])?;
+        ensure!(outcome.stdout == sent, "not all that was sent came back");
+        ensure!(
+            outcome.stderr == "to stderr\n",
+            "standard error is {:?}",
+            outcome.stderr
+        );
+        Ok(())
+    });
+    bench.case(
+        "an open stdin without data does not hold up the end",
+        |bench| {
+            let mut child = bench.vm(&["--", "true"]).stdin(Stdio::piped()).spawn()?;
+            let held_open = child.stdin.take();
+            let outcome = finish(child)?;
+            drop(held_open);
+            outcome.expect(0, &[])
+        },
+    );
+    bench.case("a process left behind does not hold up the end", |bench| {
+        let outcome = bench.sh(&[], "sleep 1000 & echo started")?;
+        outcome.expect(0, &[])?;
+        outcome.prints("started\n")?;
+        Ok(())
+    });
+    bench.case("files and folders", |bench| {
+        let folder = bench.scratch.join("folder");
+        fs::create_dir_all(folder.join("sub"))?;
+        fs::write(folder.join("sub/in"), "from outside\n")?;
+        let share = format!("{}:/shared:rw", folder.display());
+        let file = format!("{}:/etc/copied", folder.join("sub/in").display());
+        let script = "cat /etc/copied && cp /shared/sub/in /shared/sub/out";
+        let outcome = bench.sh(&["--share", &share, "--file", &file], script)?;
+        outcome.expect(0, &[])?;
+        outcome.prints("from outside\n")?;
+        ensure!(
+            fs::read_to_string(folder.join("sub/out"))? == "from outside\n",
+            "the other way"
+        );
+        Ok(())
+    });
+    if bench.kernel != "stock" {
+        bench.case("the toolchain's root", |bench| {
+            let outcome = bench.run(&[
+                "--root",
+                "--",
+                "bash",
+                "-c",
+                "echo x > /usr/new && cat /usr/new /etc/debian_version",
+            ])?;
+            outcome.expect(0, &[])?;
+            ensure!(
+                outcome.stdout.starts_with("x\n13"),
+                "standard output is {:?}",
+                outcome.stdout
+            );
+            ensure!(!Path::new("/usr/new").exists(), "it wrote to the real root");
+            Ok(())
+        });
+    }
+}
+
+fn signs(bench: &mut Bench) {
+    bench.case("a module that behaves", |bench| {
+        bench.provoke(0, &[])?.expect(0, &[])
+    });
+    bench.case("WARN", |bench| {
+        bench
+            .provoke(how::WARN, &[])?
+            .expect(status::BAD_SIGN, &["bad sign", "WARNING: "])
+    });
+    bench.case("a module that refuses to load", |bench| {
+        bench
+            .provoke(how::REFUSE, &[])?
+            .expect(status::BAD_SIGN, &["inserting the module provoke"])
+    });
+    bench.case("a leaked module reference", |bench| {
+        bench.provoke(how::REFERENCE, &[])?.expect(
+            status::BAD_SIGN,
+            &["module provoke is still in use", "refcnt 1"],
+        )
+    });
+    bench.case("a failed KUnit test", |bench| {
+        let script = r"printf '<6>    # Subtest: s\n' >/dev/kmsg; printf '<6>    1..1\n' >/dev/kmsg
+            printf '<6>    not ok 1 t\n' >/dev/kmsg; printf '<6>not ok 1 s\n' >/dev/kmsg";
+        bench
+            .sh(&[], script)?
+            .expect(status::BAD_SIGN, &["KUnit: not ok: s: t"])
+    });
+    bench.case("a KUnit suite that stops in the middle", |bench| {
+        let script = r"printf '<6>    # Subtest: s\n' >/dev/kmsg";
+        bench
+            .sh(&[], script)?
+            .expect(status::BAD_SIGN, &["KUnit: s never finished"])
+    });
+    bench.case(
+        "a program that says BUG on the console is no bad sign",
+        |bench| {
+            bench
+                .sh(&[], "echo 'BUG: WARNING: Oops' >/dev/console")?
+                .expect(0, &[])
+        },
+    );
+}
+
+fn deaths(bench: &mut Bench) {
+    bench.case("panic, within 2 s", |bench| {
+        let usual = bench.run(&["--", "true"])?.took;
+        let outcome = bench.sh(&[], "echo c >/proc/sysrq-trigger; sleep 1000")?;
+        outcome.expect(
+            status::DIED,
+            &["FAILED: kernel panic: sysrq triggered crash"],
+        )?;
+        ensure!(
+            outcome.took < usual + Duration::from_secs(2),
+            "it took {:?}, and usually {usual:?}",
+            outcome.took
+        );
+        Ok(())
+    });
+    for (name, how, says) in [
+        ("BUG", how::BUG, "kernel BUG at "),
+        ("Oops", how::OOPS, "BUG: kernel NULL pointer dereference"),
+        ("Rust panic", how::PANIC, "rust_kernel: panicked at "),
+    ] {
+        bench.case(name, |bench| {
+            // KASAN says the same of a null pointer in other words.
+            let says = if how == how::OOPS && bench.kernel == "debug" {
+                "KASAN: null-ptr-deref"
+            } else {
+                says
+            };
+            bench
+                .provoke(how, &[])?
+                .expect(status::DIED, &["FAILED: kernel panic: ", says])
+        });
+    }
+    bench.case("a guest without init", |bench| {
+        bench
+            .run(&["--fresh", "--append", "rdinit=/nothing", "--", "true"])?
+            .expect(status::DIED, &["kernel panic: "])
+    });
+    bench.case("a guest that resets itself", |bench| {
+        bench
+            .run(&["--", "reboot", "-f"])?
+            .expect(status::DIED, &["reset or powered itself off"])
+    });
+    bench.case("a guest killed from outside", |bench| {
+        let mut child = bench
+            .vm(&["--", "sh", "-c", "echo up; sleep 1000"])
+            .spawn()?;
+        let mut word = [0; 3];
+        child
+            .stdout
+            .as_mut()
+            .context("no stdout")?
+            .read_exact(&mut word)?;
+        kill(qemu_below(child.id())?, Signal::SIGKILL)?;
+        finish(child)?.expect(status::DIED, &["killed from outside by SIGKILL"])
+    });
+    bench.case("QEMU that does not start", |bench| {
+        bench
+            .run(&["--bzimage", "/etc/passwd", "--", "true"])?
+            .expect(status::SETUP, &[])
+    });
+}
+
+/// The process itself, or a descendant, that is QEMU.
+fn qemu_below(pid: u32) -> Result<Pid> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"))?;
+    if name.starts_with("qemu-system") {
+        return Ok(Pid::from_raw(pid.try_into()?));
+    }
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        for child in fs::read_to_string(thread?.path().join("children"))?.split_whitespace() {
+            if let Ok(found) = qemu_below(child.parse()?) {
+                return Ok(found);
+            }
+        }
+    }
+    bail!("no QEMU below process {pid}")
+}
+
+fn hangs(bench: &mut Bench) {
+    bench.case("a command that hangs", |bench| {
+        bench
+            .run(&["--timeout", "2", "--", "sleep", "1000"])?
+            .expect(status::TIMEOUT, &["after 2 s while running sleep 1000"])
+    });
+    bench.case("a guest that hangs before its console", |bench| {
+        let outcome = bench.run(&["--gdb", "0", "--timeout", "2", "--", "true"])?;
+        outcome.expect(
+            status::TIMEOUT,
+            &["after 2 s before the console's first line"],
+        )
+    });
+    bench.case("a soft lockup", |bench| {
+        let options = [
+            "--fresh",
+            "--append",
+            "watchdog_thresh=1 rcupdate.rcu_cpu_stall_suppress=1",
+        ];
+        bench
+            .provoke(how::SPIN, &options)?
+            .expect(status::DIED, &["stuck: watchdog: BUG: soft lockup"])
+    });
+    bench.case("an RCU stall", |bench| {
+        // Processes that end are what starts a grace period.
+        let script = format!(
+            "insmod /provoke.ko how={} & while :; do /bin/true; done",
+            how::SPIN
+        );
+        let file = format!("{}:/provoke.ko", bench.module());
+        let append = "nowatchdog rcupdate.rcu_cpu_stall_timeout=3";
+        let outcome = bench.sh(
+            &[
+                "--fresh",
+                "--append",
+                append,
+                "--timeout",
+                "120",
+                "--file",
+                &file,
+            ],
+            &script,
+        )?;
+        outcome.expect(status::DIED, &["stuck: rcu: INFO: "])
+    });
+}
+
+fn test_programs(bench: &mut Bench) {
+    let result =
+        "echo 'test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out'";
+    let tests = |bench: &Bench, one: &str, two: &str| {
+        let (one, two) = (bench.script("one", one)?, bench.script("two", two)?);
+        bench.run(&["--tests", &one, &two])
+    };
+    bench.case("test programs that pass", |bench| {
+        let outcome = tests(bench, result, result)?;
+        outcome.expect(0, &[])?;
+        ensure!(
+            outcome.stdout.contains("== one\n") && outcome.stdout.contains("== two\n"),
+            "{}",
+            outcome.stdout
+        );
+        Ok(())
+    });
+    bench.case("a test program that fails", |bench| {
+        tests(bench, &format!("{result}; exit 101"), result)?
+            .expect(101, &["one: failed with status 101"])
+    });
+    bench.case("a test program that leaves in the middle", |bench| {
+        tests(bench, result, "exit 0")?.expect(1, &["two: exited with 0, but without a result"])
+    });
+    bench.case(
+        "a bad sign is put down to the test program that ran",
+        |bench| {
+            let outcome = tests(
+                bench,
+                &format!("echo 'WARNING: provoked' >/dev/kmsg; {result}"),
+                result,
+            )?;
+            outcome.expect(
+                status::BAD_SIGN,
+                &["vm: one: bad sign in the kernel's log: WARNING: provoked"],
+            )
+        },
+    );
+}
+
+fn saved_guests(bench: &mut Bench) {
+    let cache = bench.scratch.join("cache");
+    // A cache of our own, but with the kernel where it is.
+    let image = fs::read_to_string(
+        bench
+            .tree
+            .join("out/vm")
+            .join(format!("image-{}", bench.kernel)),
+    );
+    let image = image.unwrap_or_default().trim().to_owned();
+    let runner = bench
+        .tree
+        .join("out/target/x86_64-unknown-linux-gnu/release/vm");
+    let start = |bench: &Bench| {
+        let mut command = Command::new(&runner);
+        command.args([
+            "--verbose",
+            "--kmemleak",
+            "off",
+            "--image",
+            &image,
+            "--kernel",
+            &bench.kernel,
+        ]);
+        command
+            .arg("--log")
+            .arg(bench.scratch.join("log"))
+            .env("IPCDEMO_CACHE", &cache)
+            .args(["--", "sh", "-c", "exit 7"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    let _ = fs::remove_dir_all(&cache);
+    bench.case("two runs at once that both need a saved guest", |bench| {
+        let (one, two) = (start(bench)?, start(bench)?);
+        finish(one)?.expect(7, &[])?;
+        finish(two)?.expect(7, &[])
+    });
+    for file in ["ram", "state"] {
+        bench.case(
+            &format!("a saved guest whose {file} was written to"),
+            |bench| {
+                spoil(&guest_in(&cache)?.join(file))?;
+                finish(start(bench)?)?.expect(7, &[])
+            },
+        );
+        bench.case(
+            &format!("a saved guest whose {file} was spoiled unnoticed"),
+            |bench| {
+                let file = guest_in(&cache)?.join(file);
+                let before = fs::metadata(&file)?.modified()?;
+                spoil(&file)?;
+                fs::File::options()
+                    .write(true)
+                    .open(&file)?
+                    .set_modified(before)?;
+                finish(start(bench)?)?.expect(7, &["the saved guest is no good"])?;
+                let outcome = finish(start(bench)?)?;
+                outcome.expect(7, &[])?;
+                ensure!(
+                    !outcome.stderr.contains("no good"),
+                    "the one made anew is no better"
+                );
+                Ok(())
+            },
+        );
+    }
+    let _ = fs::remove_dir_all(&cache);
+}
+
+fn guest_in(cache: &Path) -> Result<PathBuf> {
+    for entry in fs::read_dir(cache.join("vm"))? {
+        let path = entry?.path();
+        if path.join("manifest").exists() {
+            return Ok(path);
+        }
+    }
+    bail!("no saved guest in {}", cache.display())
+}
+
+/// Overwrites all of it that holds anything with zeros.
+fn spoil(file: &Path) -> Result<()> {
+    let size = fs::metadata(file)?.len();
+    let file = fs::File::options().write(true).truncate(true).open(file)?;
+    Ok(file.set_len(size)?)
+}
+
+/// What only the debug kernel can see.
+fn checkers(bench: &mut Bench) {
+    for (name, how, says) in [
+        (
+            "lockdep",
+            how::LOCK_ORDER,
+            "possible circular locking dependency detected",
+        ),
+        (
+            "sleep in atomic context",
+            how::ATOMIC_SLEEP,
+            "BUG: sleeping function called from invalid context",
+        ),
+        ("sleep of an RCU reader", how::RCU_SLEEP, "WARNING: "),
+        (
+            "KASAN, use after free",
+            how::USE_AFTER_FREE,
+            "BUG: KASAN: slab-use-after-free",
+        ),
+        (
+            "KASAN, out of bounds",
+            how::OUT_OF_BOUNDS,
+            "BUG: KASAN: slab-out-of-bounds",
+        ),
+    ] {
+        bench.case(name, |bench| {
+            bench.provoke(how, &[])?.expect(status::BAD_SIGN, &[says])
+        });
+    }
+    bench.case("kmemleak", |bench| {
+        bench.provoke(0, &["--kmemleak", "on"])?.expect(0, &[])?;
+        let outcome = bench.provoke(how::LEAK, &["--kmemleak", "on"])?;
+        outcome.expect(
+            status::BAD_SIGN,
+            &["memory was leaked", "unreferenced object"],
+        )
+    });
+    bench.case("a hung task", |bench| {
+        let script = format!(
+            "echo 2 >/proc/sys/kernel/hung_task_timeout_secs; insmod /provoke.ko how={}",
+            how::HANG
+        );
+        let file = format!("{}:/provoke.ko", bench.module());
+        let outcome = bench.sh(&["--file", &file], &script)?;
+        outcome.expect(status::BAD_SIGN, &["blocked for more than 2 seconds"])
+    });
+}
