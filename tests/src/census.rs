@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+
+use ipcdemo_client::{Factory, Object};
+
+use crate::guarded;
+
+/// What there is of this process's descriptors and of the module's objects: the
+/// same before and after whatever should leave nothing behind.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Census {
+    descriptors: usize,
+    objects: Vec<Object>,
+}
+
+impl Census {
+    /// Counts.
+    ///
+    /// # Panics
+    ///
+    /// If that is not possible.
+    #[must_use]
+    pub fn take(factory: &Factory) -> Self {
+        Self {
+            descriptors: fs::read_dir("/proc/self/fd").unwrap().count(),
+            objects: factory.list().unwrap(),
+        }
+    }
+
+    /// Checks that nothing has changed since.
+    ///
+    /// # Panics
+    ///
+    /// If something has.
+    pub fn check(&self, factory: &Factory, after: impl std::fmt::Display) {
+        assert_eq!(&Self::take(factory), self, "after {after}");
+    }
+}
+
+/// Runs a test's body while no other such body runs, so that it may take a census.
+///
+/// # Panics
+///
+/// If the body does, or does not end.
+pub fn serially(body: impl FnOnce() + Send + 'static) {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed has left nothing behind that the next one depends on.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    guarded(body);
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io;
+
+use crate::Errno;
+
+/// Reads a counter with a buffer of exactly its size.
+pub fn read(fd: impl AsFd) -> Result<u64, Errno> {
+    let mut value = [0; 8];
+    let length = io::read(fd, &mut value)?;
+    assert_eq!(length, 8, "a read is never partial");
+    Ok(u64::from_ne_bytes(value))
+}
+
+/// Writes to a counter.
+pub fn write(fd: impl AsFd, value: u64) -> Result<(), Errno> {
+    let length = io::write(fd, &value.to_ne_bytes())?;
+    assert_eq!(length, 8, "a write is never partial");
+    Ok(())
+}
+
+/// The count, without taking it.
+///
+/// # Panics
+///
+/// If the descriptor is no counter's.
+pub fn count(fd: impl AsFd) -> u64 {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+    let info = fs::read_to_string(path).unwrap();
+    let (_, rest) = info.split_once("eventfd-count:").expect("it is a counter");
+    u64::from_str_radix(rest.split_whitespace().next().unwrap(), 16).unwrap()
+}
+
+/// What poll(2) says of `events` at this moment.
+///
+/// # Panics
+///
+/// If poll fails.
+pub fn poll_now(fd: impl AsFd, events: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::new(&fd, events)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&now)).unwrap();
+    fds[0].revents()
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the tests share: the two subjects, and the means to watch a thread
+//! sleep, to interrupt it, and to pass the kernel what it must refuse.
+//!
+//! The kernel's own eventfd is the oracle. One body runs against both subjects,
+//! so a test of the module that expects what Linux does not do fails on `native`.
+
+pub mod aio;
+mod census;
+mod child;
+pub mod compat;
+mod descriptor;
+pub mod epoll;
+mod ioctl;
+mod memory;
+mod ring;
+mod signal;
+mod sleeper;
+mod subject;
+mod task;
+mod watch;
+
+pub use census::{Census, serially};
+pub use child::Child;
+pub use descriptor::{count, poll_now, read, write};
+pub use ioctl::ioctl;
+pub use memory::{Access, Address, Memory, PAGE, read_to, write_from};
+pub use ring::Ring;
+pub use signal::Signal;
+pub use sleeper::Sleeper;
+pub use subject::{Fd, MAX, Subject};
+pub use task::Task;
+pub use watch::{guarded, until};
+
+/// The errors that the tests compare.
+pub use rustix::io::Errno;
+
+/// Makes a test of each function, run one at a time: see [`serially`].
+#[macro_export]
+macro_rules! serial {
+    ($($(#[$attribute:meta])* fn $name:ident() $body:block)*) => {$(
+        $(#[$attribute])*
+        #[test]
+        fn $name() {
+            $crate::serially(|| $body);
+        }
+    )*};
+}
+
+/// Makes two tests of each function, `name::native` and `name::module`.
+#[macro_export]
+macro_rules! differential {
+    ($($(#[$attribute:meta])* fn $name:ident($subject:ident: Subject) $body:block)*) => {$(
+        $(#[$attribute])*
+        fn $name($subject: $crate::Subject) $body
+
+        mod $name {
+            #[test]
+            fn native() {
+                $crate::guarded(|| super::$name($crate::Subject::Native));
+            }
+
+            #[test]
+            fn module() {
+                $crate::guarded(|| super::$name($crate::Subject::Module));
+            }
+        }
+    )*};
+}

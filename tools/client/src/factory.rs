@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::error::{OpenError, open_node};
+use crate::{Counter, CounterFlags, Null, NullFlags, Object, raw};
+
+/// `/dev/ipcdemo`, which makes objects and tells of those alive.
+#[derive(Debug)]
+pub struct Factory(OwnedFd);
+
+impl Factory {
+    /// Where the module puts its factory.
+    pub const PATH: &str = "/dev/ipcdemo";
+
+    /// Opens the factory.
+    pub fn open() -> Result<Self, OpenError> {
+        Ok(Self(open_node(Self::PATH, 0)?.into()))
+    }
+
+    /// Makes a null object.
+    pub fn null(&self, flags: NullFlags) -> io::Result<Null> {
+        let mut args = raw::ipcdemo_null_args {
+            fd: -1,
+            flags: flags.bits(),
+        };
+        self.call(raw::IPCDEMO_IOC_NULL, &mut args)?;
+        // SAFETY: The call succeeded, so `fd` is a new descriptor, and ours.
+        Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }.into())
+    }
+
+    /// Makes a counter that begins at `initval`, as `eventfd(2)` does.
+    pub fn counter(&self, initval: u32, flags: CounterFlags) -> io::Result<Counter> {
+        let mut args = raw::ipcdemo_counter_args {
+            fd: -1,
+            flags: flags.bits(),
+            initval,
+            reserved: 0,
+        };
+        self.call(raw::IPCDEMO_IOC_COUNTER, &mut args)?;
+        // SAFETY: The call succeeded, so `fd` is a new descriptor, and ours.
+        Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }.into())
+    }
+
+    /// Tells of every live object, in order of their ids. The shared nodes under
+    /// `/dev` are not among them.
+    ///
+    /// Each page of the answer is consistent in itself; an object made or closed
+    /// between two pages may be in the list or not.
+    pub fn list(&self) -> io::Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        let mut page = [raw::ipcdemo_object::default(); raw::IPCDEMO_LIST_MAX as usize];
+        let mut after = 0;
+        loop {
+            let filled = self.list_page(after, &mut page)?;
+            let Some(last) = filled.last() else {
+                return Ok(objects);
+            };
+            after = last.id;
+            objects.extend(filled.iter().map(Object::from));
+        }
+    }
+
+    /// Fills `page` with the first objects whose id is greater than `after`, and
+    /// gives the part of it that was filled.
+    pub fn list_page<'a>(
+        &self,
+        after: u64,
+        page: &'a mut [raw::ipcdemo_object],
+    ) -> io::Result<&'a [raw::ipcdemo_object]> {
+        let mut args = raw::ipcdemo_list_args {
+            after,
+            objects: page.as_mut_ptr().addr() as u64,
+            capacity: page.len().try_into().unwrap_or(u32::MAX),
+            object_size: size_of::<raw::ipcdemo_object>() as u32,
+            count: 0,
+            reserved: 0,
+        };
+        self.call(raw::IPCDEMO_IOC_LIST, &mut args)?;
+        Ok(&page[..args.count as usize])
+    }
+
+    fn call<T>(&self, request: u32, args: &mut T) -> io::Result<()> {
+        debug_assert_eq!(raw::request_size(request), size_of::<T>());
+        let args: *mut c_void = (&raw mut *args).cast();
+        // SAFETY: `args` is the struct whose size the request's number names, and
+        // the one pointer inside such a struct is a live slice of the caller's.
+        unsafe { raw::ioctl(self.as_fd(), request, args) }?;
+        Ok(())
+    }
+}
+
+impl AsFd for Factory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

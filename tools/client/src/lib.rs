@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A typed client of the ipcdemo kernel module.
+//!
+//! ```no_run
+//! use ipcdemo_client::{CounterFlags, Factory};
+//!
+//! let factory = Factory::open()?;
+//! let counter = factory.counter(0, CounterFlags::CLOEXEC)?;
+//! counter.write(3)?;
+//! counter.write(4)?;
+//! assert_eq!(counter.read()?, 7);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod counter;
+mod error;
+mod factory;
+mod null;
+mod object;
+pub mod raw;
+
+pub use counter::{Counter, CounterFlags};
+pub use error::OpenError;
+pub use factory::Factory;
+pub use null::{Null, NullFlags};
+pub use object::{Kind, Object};

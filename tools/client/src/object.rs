@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use std::fmt;
+
+use crate::raw;
+
+/// What sort of object it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A null object.
+    Null,
+    /// A counter.
+    Counter,
+    /// One that this library, older than the module, does not know.
+    Unknown(u32),
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.pad("null"),
+            Self::Counter => f.pad("counter"),
+            Self::Unknown(kind) => f.pad(&format!("unknown-{kind}")),
+        }
+    }
+}
+
+impl From<u32> for Kind {
+    fn from(kind: u32) -> Self {
+        match kind {
+            raw::IPCDEMO_KIND_NULL => Self::Null,
+            raw::IPCDEMO_KIND_COUNTER => Self::Counter,
+            unknown => Self::Unknown(unknown),
+        }
+    }
+}
+
+/// A live object, as the factory tells of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Object {
+    /// Unique among live objects: see [`Object::number`].
+    pub id: u64,
+    /// What sort of object it is.
+    pub kind: Kind,
+    /// A counter's count; 0 for a null object.
+    pub value: u64,
+    /// The kind's own flags, such as `CounterFlags::SEMAPHORE`'s bit.
+    pub flags: u32,
+    /// How many entries are on its wait queue: sleepers, pollers, epoll items.
+    pub waiters: u32,
+}
+
+impl Object {
+    /// Its number among its kind, which `/proc/PID/fdinfo` shows as `eventfd-id`
+    /// of a counter, and as `null-id` of a null object.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.id as u32
+    }
+}
+
+impl From<&raw::ipcdemo_object> for Object {
+    fn from(object: &raw::ipcdemo_object) -> Self {
+        Self {
+            id: object.id,
+            kind: object.kind.into(),
+            value: object.value,
+            flags: object.flags,
+            waiters: object.waiters,
+        }
+    }
+}

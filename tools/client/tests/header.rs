@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C header compiles alone, strictly, in each language and word size.
+
+use std::env;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use ipcdemo_client::raw;
+
+/// Compiles `source` as `language` for `-m<bits>`, and panics with the compiler's
+/// complaint unless it says nothing.
+fn compile(language: &str, standard: &str, bits: u32, source: &str) {
+    let clang = env::var_os("CLANG").unwrap_or_else(|| "clang-19".into());
+    let uapi = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src/uapi");
+    let mut child = Command::new(&clang)
+        .args(["-fsyntax-only", "-Wall", "-Wextra", "-pedantic", "-Werror"])
+        .args([
+            "-x",
+            language,
+            &format!("-std={standard}"),
+            &format!("-m{bits}"),
+        ])
+        .args(["-I", uapi, "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {clang:?}: {error}"));
+    // Taken, so that it is closed and the compiler sees the end.
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(source.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{language}, {standard}, {bits} bits:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Every language and word size that a user of the header may have.
+fn compile_everywhere(source: &str) {
+    for bits in [32, 64] {
+        for (language, standard) in [
+            ("c", "c99"),
+            ("c", "c23"),
+            ("c++", "c++98"),
+            ("c++", "c++20"),
+        ] {
+            compile(language, standard, bits, source);
+        }
+    }
+}
+
+/// A C assertion that holds in C99 and C++98 alike, neither of which has one.
+const ASSERT: &str = "#define ASSERT_(line, c) typedef char assert_##line[(c) ? 1 : -1]\n\
+                      #define ASSERT(line, c) ASSERT_(line, c)\n";
+
+#[test]
+fn it_compiles_alone() {
+    // Twice, for the guard; and something of one's own after it, as ISO C has
+    // no empty file.
+    compile_everywhere("#include \"ipcdemo.h\"\n#include \"ipcdemo.h\"\nextern int user;\n");
+}
+
+/// A false assertion is seen, so the next test can fail.
+#[test]
+#[should_panic(expected = "assert_1")]
+fn a_false_assertion_is_an_error() {
+    compile("c", "c99", 32, &format!("{ASSERT}ASSERT(1, 0);\n"));
+}
+
+/// The layout that this library has from bindgen is every caller's layout.
+#[test]
+fn layouts_are_the_same_everywhere() {
+    macro_rules! layout {
+        ($source:ident, $($name:ident { $($field:ident),* $(,)? })*) => {$(
+            let raw::$name { $($field: _),* } = raw::$name::default();
+            writeln!(
+                $source,
+                concat!("ASSERT(__LINE__, sizeof(struct ", stringify!($name), ") == {});"),
+                size_of::<raw::$name>()
+            ).unwrap();
+            $(writeln!(
+                $source,
+                concat!(
+                    "ASSERT(__LINE__, offsetof(struct ", stringify!($name), ", ",
+                    stringify!($field), ") == {});"
+                ),
+                std::mem::offset_of!(raw::$name, $field)
+            ).unwrap();)*
+        )*};
+    }
+
+    let mut source = format!("#include \"ipcdemo.h\"\n#include <stddef.h>\n{ASSERT}");
+    layout! { source,
+        ipcdemo_null_args { fd, flags }
+        ipcdemo_counter_args { fd, flags, initval, reserved }
+        ipcdemo_object { id, value, kind, flags, waiters, reserved }
+        ipcdemo_list_args { after, objects, capacity, object_size, count, reserved }
+    }
+    for (name, request) in [
+        ("IPCDEMO_IOC_NULL", raw::IPCDEMO_IOC_NULL),
+        ("IPCDEMO_IOC_COUNTER", raw::IPCDEMO_IOC_COUNTER),
+        ("IPCDEMO_IOC_LIST", raw::IPCDEMO_IOC_LIST),
+    ] {
+        writeln!(source, "ASSERT(__LINE__, {name} == {request}u);").unwrap();
+    }
+    compile_everywhere(&source);
+}
+
+/// What cannot be seen from outside: the flags are the system's own values, and
+/// no struct has padding that the kernel might leave uninitialized.
+#[test]
+fn values_and_sizes_add_up() {
+    assert_eq!(raw::IPCDEMO_CLOEXEC, libc::O_CLOEXEC as u32);
+    assert_eq!(raw::IPCDEMO_NONBLOCK, libc::O_NONBLOCK as u32);
+    assert_eq!(raw::IPCDEMO_COUNTER_SEMAPHORE, libc::EFD_SEMAPHORE as u32);
+
+    assert_eq!(raw::IPCDEMO_NULL_SIZE_VER0, 2 * 4);
+    assert_eq!(raw::IPCDEMO_COUNTER_SIZE_VER0, 4 * 4);
+    assert_eq!(raw::IPCDEMO_LIST_SIZE_VER0, 2 * 8 + 4 * 4);
+    assert_eq!(size_of::<raw::ipcdemo_object>(), 2 * 8 + 4 * 4);
+}

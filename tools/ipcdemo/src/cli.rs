@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  ipcdemo tour                                see it all once
+  ipcdemo counter write 3                     add 3 to the shared counter
+  ipcdemo counter read                        take what is there
+  ipcdemo counter with --semaphore -- sh      a shell with a counter of its own
+  ipcdemo ls                                  what is alive now
+
+Exit status:
+  0  done
+  1  failed
+  2  the command line is wrong
+  3  it would have blocked
+  4  the module is not loaded, or not open to this user";
+
+/// Drives the ipcdemo kernel module: Linux's IPC primitives, rewritten in Rust
+#[derive(Debug, Parser)]
+#[command(name = "ipcdemo", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what the module does, step by step, and check each step
+    Tour {
+        /// No color, on a terminal neither
+        #[arg(long)]
+        plain: bool,
+    },
+    /// Use a counter: an eventfd in all but name
+    #[command(subcommand)]
+    Counter(Counter),
+    /// Run a command with a new null object as a descriptor
+    #[command(after_help = "\
+Examples:
+  ipcdemo null -- sh -c 'head -c 8 <&$IPCDEMO_FD | od -x'")]
+    Null {
+        /// The command, which finds the descriptor's number in $IPCDEMO_FD
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
+    /// List the live objects, and who holds them
+    #[command(after_help = "\
+Examples:
+  ipcdemo ls --json
+  test \"$(ipcdemo ls --count)\" = 0        nothing was left behind")]
+    Ls(List),
+    /// Print completions for a shell
+    #[cfg(feature = "generate")]
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages, one for each command, into a folder
+    #[cfg(feature = "generate")]
+    Man {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Without --on and --fd it is the counter that `ipcdemo counter with` made, found by
+$IPCDEMO_FD, or else the one that everybody shares, /dev/ipcdemo-counter.
+
+Examples:
+  ipcdemo counter read &                      sleeps: the counter is empty
+  ipcdemo counter write 5                     wakes it
+  ipcdemo counter with --initval 2 --semaphore -- \\
+      sh -c 'ipcdemo counter read; ipcdemo counter info'")]
+pub enum Counter {
+    /// Take the count, or 1 of a semaphore's; sleep while it is 0
+    Read {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        mode: Mode,
+    },
+    /// Add to the count; sleep while the sum would be 2^64 - 1 or more
+    Write {
+        /// What to add
+        value: u64,
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        mode: Mode,
+    },
+    /// Say what the counter is ready for, in words: read, write
+    Poll {
+        #[command(flatten)]
+        target: Target,
+        /// Sleep until it is ready for that
+        #[arg(long, value_name = "WHAT")]
+        until: Option<Readiness>,
+        /// Sleep so long at most
+        #[arg(long, value_name = "MS", requires = "until")]
+        timeout: Option<u32>,
+    },
+    /// Say what /proc knows of the counter, without taking anything
+    Info {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Run a command with a new counter as a descriptor
+    With {
+        /// The first count
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        initval: u32,
+        /// A read takes 1
+        #[arg(long)]
+        semaphore: bool,
+        /// Nothing sleeps
+        #[arg(long)]
+        nonblock: bool,
+        /// The command, which finds the descriptor's number in $IPCDEMO_FD
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub struct Target {
+    /// Open this node
+    #[arg(long, value_name = "PATH")]
+    pub on: Option<PathBuf>,
+    /// Use this descriptor, which the shell opened or passed on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(0..))]
+    pub fd: Option<RawFd>,
+}
+
+#[derive(Args, Debug)]
+pub struct Mode {
+    /// Exit with status 3 instead of sleeping
+    #[arg(long)]
+    pub nonblock: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Readiness {
+    /// There is something to take
+    Read,
+    /// There is room for 1
+    Write,
+}
+
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub struct List {
+    /// For programs: an array of objects
+    #[arg(long)]
+    pub json: bool,
+    /// Only how many there are
+    #[arg(long)]
+    pub count: bool,
+    /// Only their names, one on a line
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[cfg(feature = "generate")]
+pub fn completions(shell: clap_complete::Shell) {
+    use clap::CommandFactory;
+    clap_complete::generate(
+        shell,
+        &mut Cli::command(),
+        "ipcdemo",
+        &mut std::io::stdout(),
+    );
+}
+
+#[cfg(feature = "generate")]
+pub fn man(directory: &std::path::Path) -> Result<(), crate::Failure> {
+    use clap::CommandFactory;
+    clap_mangen::generate_to(Cli::command(), directory).map_err(crate::Failure::because(
+        format_args!("cannot write to {}", directory.display()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_node_and_a_descriptor_exclude_each_other() {
+        let both = ["ipcdemo", "counter", "read", "--fd", "3", "--on", "/dev/x"];
+        assert!(Cli::try_parse_from(both).is_err());
+        assert!(Cli::try_parse_from(&both[..5]).is_ok());
+    }
+
+    #[test]
+    fn a_command_stands_after_two_dashes() {
+        let line = [
+            "ipcdemo",
+            "counter",
+            "with",
+            "--semaphore",
+            "--",
+            "ls",
+            "--x",
+        ];
+        let Command::Counter(Counter::With { command, .. }) = Cli::parse_from(line).command else {
+            panic!("another command");
+        };
+        assert_eq!(command, ["ls", "--x"]);
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `ipcdemo counter`.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use ipcdemo_client::{Counter, CounterFlags, Factory};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::fcntl_dupfd_cloexec;
+
+use crate::cli::{self, Mode, Readiness, Target};
+use crate::exec;
+use crate::failure::Failure;
+use crate::proc::FdInfo;
+
+pub fn run(out: &mut impl Write, command: cli::Counter) -> Result<(), Failure> {
+    match command {
+        cli::Counter::Read { target, mode } => {
+            let counter = open(&target)?;
+            let value = in_mode(&counter, &mode, Counter::read)?;
+            writeln!(out, "{value}")?;
+        }
+        cli::Counter::Write {
+            value,
+            target,
+            mode,
+        } => {
+            let counter = open(&target)?;
+            in_mode(&counter, &mode, |counter| counter.write(value))?;
+        }
+        cli::Counter::Poll {
+            target,
+            until,
+            timeout,
+        } => {
+            let ready = ready(&open(&target)?, until, timeout)?;
+            writeln!(out, "{ready}")?;
+        }
+        cli::Counter::Info { target } => {
+            let info = FdInfo::of(open(&target)?.as_fd())?;
+            let count = info
+                .count()
+                .ok_or_else(|| Failure::new("this is no counter"))?;
+            writeln!(out, "count: {count}")?;
+            writeln!(
+                out,
+                "semaphore: {}",
+                if info.is_semaphore() { "yes" } else { "no" }
+            )?;
+        }
+        cli::Counter::With {
+            initval,
+            semaphore,
+            nonblock,
+            command,
+        } => {
+            let mut flags = CounterFlags::CLOEXEC;
+            flags.set(CounterFlags::SEMAPHORE, semaphore);
+            flags.set(CounterFlags::NONBLOCK, nonblock);
+            let counter = Factory::open()?
+                .counter(initval, flags)
+                .map_err(Failure::because("cannot make a counter"))?;
+            exec::with_object(counter, &command)?;
+        }
+    }
+    Ok(())
+}
+
+fn open(target: &Target) -> Result<Counter, Failure> {
+    if let Some(fd) = target.fd {
+        return inherited(fd);
+    }
+    if let Some(path) = &target.on {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(Failure::because(format_args!(
+                "cannot open {}",
+                path.display()
+            )))?;
+        return Ok(OwnedFd::from(file).into());
+    }
+    match env::var(exec::FD_VARIABLE) {
+        Ok(fd) => inherited(
+            fd.parse()
+                .map_err(|_| Failure::new(format!("${} is no number", exec::FD_VARIABLE)))?,
+        ),
+        Err(_) => Ok(Counter::open_shared(false)?),
+    }
+}
+
+fn inherited(fd: RawFd) -> Result<Counter, Failure> {
+    let what = format!("cannot use descriptor {fd}");
+    if fd < 0 {
+        return Err(Failure::new(what));
+    }
+    // SAFETY: It is not -1, and duplicating is all that is done with it: should
+    // it not be open, the kernel says so.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    let fd = fcntl_dupfd_cloexec(borrowed, 0).map_err(Failure::because(what))?;
+    Ok(fd.into())
+}
+
+/// Does something that must not sleep, if the mode says so.
+fn in_mode<T>(
+    counter: &Counter,
+    mode: &Mode,
+    operation: impl FnOnce(&Counter) -> std::io::Result<T>,
+) -> Result<T, Failure> {
+    if !mode.nonblock {
+        return Ok(operation(counter)?);
+    }
+    // The flag belongs to all who share the counter's file, so it is put back.
+    let flags = fcntl_getfl(counter).map_err(std::io::Error::from)?;
+    fcntl_setfl(counter, flags | OFlags::NONBLOCK).map_err(std::io::Error::from)?;
+    let result = operation(counter);
+    fcntl_setfl(counter, flags).map_err(std::io::Error::from)?;
+    Ok(result?)
+}
+
+/// Waits if asked to, and says in words what the counter is ready for.
+fn ready(
+    counter: &Counter,
+    until: Option<Readiness>,
+    timeout: Option<u32>,
+) -> Result<String, Failure> {
+    let timespec = |ms: u32| Timespec {
+        tv_sec: (ms / 1000).into(),
+        tv_nsec: (ms % 1000 * 1_000_000).into(),
+    };
+    if let Some(until) = until {
+        let events = match until {
+            Readiness::Read => PollFlags::IN,
+            Readiness::Write => PollFlags::OUT,
+        };
+        let timeout = timeout.map(timespec);
+        let mut fds = [PollFd::new(counter, events)];
+        if poll(&mut fds, timeout.as_ref()).map_err(std::io::Error::from)? == 0 {
+            return Err(Failure::with_code(3, "it was not ready in time"));
+        }
+    }
+    let mut fds = [PollFd::new(counter, PollFlags::IN | PollFlags::OUT)];
+    poll(&mut fds, Some(&timespec(0))).map_err(std::io::Error::from)?;
+    let words: Vec<_> = [
+        (PollFlags::IN, "read"),
+        (PollFlags::OUT, "write"),
+        (PollFlags::ERR, "error"),
+        (PollFlags::HUP, "hangup"),
+    ]
+    .into_iter()
+    .filter_map(|(flag, word)| fds[0].revents().contains(flag).then_some(word))
+    .collect();
+    Ok(words.join(" "))
+}

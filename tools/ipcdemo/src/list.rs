@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `ipcdemo ls`.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::io::Write;
+
+use ipcdemo_client::{CounterFlags, Factory, Kind, Object};
+
+use crate::cli;
+use crate::failure::Failure;
+use crate::proc::FdInfo;
+
+pub fn run(out: &mut impl Write, options: &cli::List) -> Result<(), Failure> {
+    let objects = Factory::open()?
+        .list()
+        .map_err(Failure::because("cannot list the objects"))?;
+    if options.count {
+        writeln!(out, "{}", objects.len())?;
+    } else if options.quiet {
+        for object in &objects {
+            writeln!(out, "{}", Name::of(object))?;
+        }
+    } else if options.json {
+        out.write_all(json(&objects, &holders()).as_bytes())?;
+    } else if objects.is_empty() {
+        eprintln!("no live objects");
+    } else {
+        out.write_all(table(&objects, &holders()).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// An object's name, such as `counter/2`: what the list and `/proc` have in common.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Name {
+    kind: String,
+    number: u32,
+}
+
+impl Name {
+    /// From the module's list.
+    pub fn of(object: &Object) -> Self {
+        Self {
+            kind: object.kind.to_string(),
+            number: object.number(),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.number)
+    }
+}
+
+/// A process with an object's descriptors.
+#[derive(Debug)]
+struct Holder {
+    pid: u32,
+    comm: String,
+    fds: Vec<u32>,
+}
+
+type Holders = HashMap<Name, Vec<Holder>>;
+
+/// Who holds what, so far as this user may see it. What vanishes meanwhile is
+/// left out.
+fn holders() -> Holders {
+    let mut holders = Holders::new();
+    for pid in numbers("/proc") {
+        for fd in numbers(&format!("/proc/{pid}/fd")) {
+            let Some(name) = name_of(pid, fd) else {
+                continue;
+            };
+            let of_object = holders.entry(name).or_default();
+            if let Some(holder) = of_object.iter_mut().find(|holder| holder.pid == pid) {
+                holder.fds.push(fd);
+            } else if let Ok(comm) = fs::read_to_string(format!("/proc/{pid}/comm")) {
+                of_object.push(Holder {
+                    pid,
+                    comm: comm.trim_end().into(),
+                    fds: vec![fd],
+                });
+            }
+        }
+    }
+    holders
+}
+
+/// The entries of a directory that are numbers, in order.
+fn numbers(directory: &str) -> Vec<u32> {
+    let mut numbers: Vec<_> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The object behind a process's descriptor, if it is one of ours.
+fn name_of(pid: u32, fd: u32) -> Option<Name> {
+    let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    let kind = link
+        .to_str()?
+        .strip_prefix("anon_inode:[ipcdemo-")?
+        .strip_suffix(']')?;
+    let info = FdInfo::read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    Some(Name {
+        kind: kind.into(),
+        number: info.number()?,
+    })
+}
+
+/// For people.
+fn table(objects: &[Object], holders: &Holders) -> String {
+    let mut text =
+        String::from("OBJECT        WAITERS  VALUE                 FLAGS      HOLDERS\n");
+    for object in objects {
+        let name = Name::of(object);
+        let flags = if is_semaphore(object) {
+            "semaphore"
+        } else {
+            "-"
+        };
+        let _ = write!(
+            text,
+            "{:<12}  {:>7}  {:<20}  {flags:<9}  ",
+            name.to_string(),
+            object.waiters,
+            object.value,
+        );
+        let who: Vec<_> = holders
+            .get(&name)
+            .into_iter()
+            .flatten()
+            .map(|holder| {
+                let fds: Vec<_> = holder.fds.iter().map(u32::to_string).collect();
+                // A process may call itself anything.
+                let comm = holder
+                    .comm
+                    .replace(|c: char| c.is_control() || c == ' ', "_");
+                format!("{comm}[{}]:{}", holder.pid, fds.join(","))
+            })
+            .collect();
+        // In flight through a socket, or out of this user's sight.
+        text += &if who.is_empty() {
+            "?".into()
+        } else {
+            who.join(" ")
+        };
+        text.push('\n');
+    }
+    text
+}
+
+/// For programs.
+fn json(objects: &[Object], holders: &Holders) -> String {
+    let objects: Vec<_> = objects
+        .iter()
+        .map(|object| {
+            let name = Name::of(object);
+            let who: Vec<_> = holders
+                .get(&name)
+                .into_iter()
+                .flatten()
+                .map(|holder| {
+                    format!(
+                        r#"{{"pid":{},"comm":{},"fds":{:?}}}"#,
+                        holder.pid,
+                        quoted(&holder.comm),
+                        holder.fds
+                    )
+                })
+                .collect();
+            format!(
+                r#"{{"id":{},"kind":"{}","number":{},"value":{},"semaphore":{},"waiters":{},"holders":[{}]}}"#,
+                object.id,
+                name.kind,
+                name.number,
+                object.value,
+                is_semaphore(object),
+                object.waiters,
+                who.join(",")
+            )
+        })
+        .collect();
+    format!("[{}]\n", objects.join(","))
+}
+
+fn is_semaphore(object: &Object) -> bool {
+    object.kind == Kind::Counter && object.flags & CounterFlags::SEMAPHORE.bits() != 0
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            control if control < ' ' => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(control));
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> (Vec<Object>, Holders) {
+        let object = Object {
+            id: (2 << 32) | 7,
+            kind: Kind::Counter,
+            value: 5,
+            flags: CounterFlags::SEMAPHORE.bits(),
+            waiters: 1,
+        };
+        let holder = Holder {
+            pid: 12,
+            comm: "a \"b\"\n".into(),
+            fds: vec![3, 4],
+        };
+        let holders = Holders::from([(Name::of(&object), vec![holder])]);
+        (vec![object], holders)
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each() {
+        let (mut objects, holders) = sample();
+        objects.push(Object {
+            id: 9,
+            ..objects[0]
+        });
+        let table = table(&objects, &holders);
+        let lines: Vec<_> = table.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[1].starts_with("counter/7 "), "{table}");
+        assert!(lines[1].contains("semaphore"), "{table}");
+        assert!(lines[2].ends_with('?'), "{table}");
+    }
+
+    #[test]
+    fn names_are_quoted_in_json() {
+        let (objects, holders) = sample();
+        assert_eq!(
+            json(&objects, &holders),
+            concat!(
+                r#"[{"id":8589934599,"kind":"counter","number":7,"value":5,"semaphore":true,"#,
+                r#""waiters":1,"holders":[{"pid":12,"comm":"a \"b\"\u000a","fds":[3, 4]}]}]"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn nothing_is_an_empty_array() {
+        assert_eq!(json(&[], &Holders::new()), "[]\n");
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Drives the ipcdemo kernel module from a shell.
+
+mod cli;
+mod counter;
+mod exec;
+mod failure;
+mod list;
+mod null;
+mod proc;
+mod tour;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    // Who closes the pipe has seen enough: then this ends as any other program,
+    // instead of with a complaint, which is how Rust's runtime sets it up.
+    // SAFETY: No other thread runs yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let out = &mut io::stdout().lock();
+    match command {
+        Command::Tour { plain } => tour::run(plain),
+        Command::Counter(command) => counter::run(out, command),
+        Command::Null { command } => null::run(&command),
+        Command::Ls(options) => list::run(out, &options),
+        #[cfg(feature = "generate")]
+        Command::Completions { shell } => {
+            cli::completions(shell);
+            Ok(())
+        }
+        #[cfg(feature = "generate")]
+        Command::Man { directory } => cli::man(&directory),
+    }
+}
