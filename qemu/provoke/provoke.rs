@@ -16,7 +16,7 @@ module! {
     params: {
         how: u32 {
             default: 0,
-            description: "1 warn, 2 bug, 3 oops, 4 panic, 5 lock order, 6 sleep in atomic context, 7 leak, 8 use after free, 9 out of bounds, 10 spin, 11 hang, 12 module reference, 13 refuse, 14 RCU",
+            description: "What to do: the number of a line in init",
         },
     },
 }
@@ -82,10 +82,11 @@ fn sleep_as_rcu_reader() {
     unsafe { bindings::msleep(1) };
 }
 
-/// A few, because one address may linger in a register or on a stack.
+/// Many, because the allocator keeps the addresses that it gave out last, and kmemleak takes them
+/// for references.
 fn leak() -> Result {
-    for number in 0..32u8 {
-        core::mem::forget(KBox::new([number; 200], GFP_KERNEL)?);
+    for _ in 0..1000 {
+        core::mem::forget(KBox::new([0u8; 200], GFP_KERNEL)?);
     }
     Ok(())
 }

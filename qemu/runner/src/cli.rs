@@ -98,7 +98,7 @@ pub struct Cli {
     #[arg(long, short, conflicts_with = "tests")]
     pub interactive: bool,
 
-    /// Look for leaked memory afterwards; auto does on the debug kernel, and takes five seconds
+    /// Look for leaked memory afterwards; auto does on the debug kernel, and takes nine seconds
     #[arg(long, value_enum, default_value = "auto")]
     pub kmemleak: Kmemleak,
 
@@ -276,7 +276,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 impl Cli {
     /// What clap can't say by itself.
     pub fn check(&self) -> Result<(), String> {
-        if self.command.is_empty() && self.tests.is_empty() && !self.interactive {
+        let shell = self.interactive && !self.cargo_test;
+        if self.command.is_empty() && self.tests.is_empty() && !shell {
             return Err("no command: what should run stands behind --".into());
         }
         if self.root && self.kernel == Kernel::Stock && self.bzimage.is_none() {
@@ -349,6 +350,7 @@ mod tests {
         assert!(parse(&["--timeout", "-1", "--", "true"]).is_err());
         assert!(parse(&["--cpus", "0", "--", "true"]).is_err());
         assert!(parse(&["--interactive"]).is_ok());
+        assert!(parse(&["--interactive", "--cargo-test"]).is_err());
     }
 
     #[test]

@@ -687,9 +687,16 @@ fn kmemleak() -> Result<()> {
     sleep(old_enough.saturating_duration_since(Instant::now()));
     fs::write(KMEMLEAK, "scan")?;
     let report = fs::read_to_string(KMEMLEAK)?;
-    if report.trim().is_empty() {
-        Ok(())
-    } else {
-        Err(anyhow!("memory was leaked:\n{}", report.trim_end()))
+    const BLOCK: &str = "unreferenced object ";
+    let starts: Vec<usize> = report.match_indices(BLOCK).map(|(at, _)| at).collect();
+    if starts.is_empty() {
+        return Ok(());
     }
+    // More of them would only bury the verdict.
+    let end = starts.get(4).copied().unwrap_or(report.len());
+    let shown = report[..end].trim_end();
+    Err(anyhow!(
+        "memory was leaked, {} blocks; the first:\n{shown}",
+        starts.len()
+    ))
 }

@@ -120,7 +120,9 @@ impl Machine {
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
         let (accel, cpu) = match (self.accel, self.icount) {
             (Accel::Kvm, _) => ("kvm", "host"),
-            (Accel::Tcg, false) => ("tcg,thread=multi", "max"),
+            // With five levels of page tables, KASAN reports what is none when an interrupt comes
+            // while the kernel identifies the processor.
+            (Accel::Tcg, false) => ("tcg,thread=multi", "max,la57=off"),
             // qemu64, for its choice of copy routines counts each step (DESIGN, section 8).
             (Accel::Tcg, true) => ("tcg,thread=single", "qemu64"),
         };
