@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::ktap;
 use crate::protocol::LOG_PREFIX;
 use crate::signs::{self, Severity};
+use crate::tree;
 
 /// A line that makes the run a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +39,7 @@ impl Log {
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
         }
-        let mut temporary = target.to_path_buf().into_os_string();
-        temporary.push(format!(".{}", std::process::id()));
-        let temporary = PathBuf::from(temporary);
+        let temporary = tree::unique(target);
         let file = File::create(&temporary)?;
         let target = target.to_path_buf();
         Ok(Log {

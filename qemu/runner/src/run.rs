@@ -22,6 +22,7 @@ use crate::qemu::{Accel, Folder, Machine, Memory};
 use crate::saved::Saved;
 use crate::session::{Failure, Phase, Session};
 use crate::terminal::{self, Raw};
+use crate::tree;
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -179,7 +180,7 @@ impl Run<'_> {
             .join(format!("initramfs-{:016x}", hasher.finish()));
         if !fs::metadata(&path).is_ok_and(|meta| meta.len() == content.len() as u64) {
             fs::create_dir_all(&self.cache)?;
-            let new = path.with_extension(std::process::id().to_string());
+            let new = tree::unique(&path);
             fs::write(&new, content)?;
             fs::rename(&new, &path)?;
         }

@@ -3,9 +3,10 @@
 //! Files and whole folders over the protocol, in either direction.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use crate::protocol::{CHUNK, Entry, EntryKind};
 
@@ -119,6 +120,15 @@ pub fn make(
             file.set_permissions(fs::Permissions::from_mode(*mode))
         }
     }
+}
+
+/// A name next to this one that no other run uses. A process id would not do: each run is in a PID
+/// namespace of its own.
+pub fn unique(path: &Path) -> PathBuf {
+    let random = RandomState::new().build_hasher().finish();
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{random:016x}"));
+    PathBuf::from(name)
 }
 
 fn remove_old(path: &Path) -> io::Result<()> {
