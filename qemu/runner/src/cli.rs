@@ -71,8 +71,9 @@ pub struct Cli {
     #[arg(long, value_name = "PATH[:GUEST_PATH]", value_parser = CopyIn::parse)]
     pub file: Vec<CopyIn>,
 
-    /// Insert this module before CMD and remove it afterwards; a failure of either fails the run
-    /// (may be repeated)
+    /// Insert this module before CMD and remove it afterwards; a failure of either fails the run. With -
+    /// its path is read from standard input once the guest is up, so that a build can go on
+    /// meanwhile (may be repeated)
     #[arg(long, value_name = "KO")]
     pub module: Vec<PathBuf>,
 

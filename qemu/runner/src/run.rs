@@ -262,7 +262,15 @@ impl Run<'_> {
         }
         let last = cli.module.len().saturating_sub(1);
         for (index, module) in cli.module.iter().enumerate() {
-            self.insert(module, if index == last { &cli.module_args } else { "" })?;
+            let args = if index == last { &*cli.module_args } else { "" };
+            if module == Path::new("-") {
+                self.doing("waiting for the path of a module on standard input");
+                let mut path = String::new();
+                stdin().read_line(&mut path)?;
+                self.insert(Path::new(path.trim_end()), args)?;
+            } else {
+                self.insert(module, args)?;
+            }
         }
         if cli.cargo_test {
             let name = cli
@@ -281,7 +289,7 @@ impl Run<'_> {
         let name = module
             .file_name()
             .and_then(|name| name.to_str())
-            .context("--module takes a file")?;
+            .context("--module takes a file, and none came")?;
         let path = format!("/tmp/modules/{name}");
         self.session.put(module, &path)?;
         self.doing(&format!("inserting {name}"));
@@ -457,6 +465,11 @@ impl Run<'_> {
             ),
             // As if the signal had killed us; the user knows.
             (&Err(Failure::Interrupted(signal)), _) => return 128 + signal as i32,
+            // The guest has no part in it, and its log none to tell.
+            (Err(failure @ Failure::Setup(_)), None) => {
+                eprintln!("vm: FAILED: {failure}");
+                return status::SETUP;
+            }
             (Err(failure), _) => {
                 let status = match failure {
                     Failure::Died(_) => status::DIED,

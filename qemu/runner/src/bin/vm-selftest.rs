@@ -529,7 +529,7 @@ fn saved_guests(bench: &mut Bench) {
     let image = image.unwrap_or_default().trim().to_owned();
     let runner = bench
         .tree
-        .join("out/target/x86_64-unknown-linux-gnu/release/vm");
+        .join("out/target/x86_64-unknown-linux-gnu/debug/vm");
     let start = |bench: &Bench| {
         let mut command = Command::new(&runner);
         command.args([
