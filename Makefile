@@ -31,14 +31,15 @@ check: ## formatting, clippy, rustdoc, shellcheck, checkpatch
 
 # With the user's own kernel and tools: KDIR=DIR, LLVM=1 and what else Kbuild takes.
 KDIR ?= /lib/modules/$(shell uname -r)/build
-kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/out/modules
+kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/out/modules $(if $(RUSTC),RUSTC='$(RUSTC)')
 
 modules: ## build against your own kernel, KDIR=DIR LLVM=1: out/modules/ipcdemo.ko
 	@RUSTC='$(RUSTC)' scripts/check-kdir '$(KDIR)'
 	@mkdir -p out/modules
 	$(kbuild) modules
 
-modules_install: modules ## and install it there
+modules_install: ## and install what 'make modules' built
+	@[ -e out/modules/ipcdemo.ko ] || { echo "error: nothing is built yet: make modules KDIR=DIR LLVM=1" >&2; exit 1; }
 	$(kbuild) modules_install
 
 rust-analyzer: ## the project file that editors need: rust-project.json

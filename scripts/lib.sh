@@ -11,6 +11,12 @@ CACHE=${IPCDEMO_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set, and the cache lives
 mkdir -p "$CACHE/locks" "$CACHE/logs" "$CACHE/cargo"
 CACHE=$(cd "$CACHE" && pwd -P)
 export TREE CACHE
+case $TREE$CACHE in
+*[[:space:]]*)
+	echo "error: the kernel's build takes no spaces in paths: $TREE, $CACHE (IPCDEMO_CACHE names another cache)" >&2
+	exit 1
+	;;
+esac
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -25,13 +31,19 @@ die() {
 watched() {
 	local name=$1 log=$2 ticker pid
 	shift 2
+	# A job that bash starts in the background ignores ^C. As a process group of
+	# its own, it can be ended with all that it started.
+	set -m
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
+	set +m
 	ticks "$name" "$log" &
 	ticker=$!
+	trap 'kill -TERM -- "-$pid" "$ticker" 2>/dev/null; say "interrupted: $name"; exit 130' INT TERM HUP
 	status=0
 	wait "$pid" || status=$?
-	kill "$ticker"
+	trap - INT TERM HUP
+	kill "$ticker" 2>/dev/null || true
 	wait "$ticker" 2>/dev/null || true
 	[ ! -t 2 ] || printf '\r\033[K' >&2
 }
@@ -44,7 +56,7 @@ ticks() {
 	while true; do
 		if [ -t 2 ]; then
 			read -rt 0.2 -u "$never" || true
-			last=$(tail -n 1 "$2" | tr -d '\r' | cut -c 1-60)
+			last=$(tail -n 1 "$2" 2>/dev/null | tr -d '\r' | cut -c 1-60)
 			printf '\r\033[K  %s  %d s  %s' "$1" $((SECONDS - start)) "$last" >&2
 		else
 			read -rt 30 -u "$never" || true
@@ -67,6 +79,7 @@ step() {
 		say "  log:     $log"
 		exit 1
 	fi
+	rm -f "$log"
 	say "  $name: done in $((SECONDS - start)) s"
 }
 
@@ -117,8 +130,8 @@ entry() {
 # remove DIR: never reaches through a mount, and refuses if there is one.
 remove() {
 	[ -e "$1" ] || return 0
-	if grep -qF " $1/" /proc/self/mountinfo; then
-		die "something is mounted below $1; unmount it first"
+	if grep -qE " $1(/[^ ]*)? " <(cut -d ' ' -f 5 /proc/self/mountinfo | sed 's/.*/ & /'); then
+		die "something is mounted at or below $1; unmount it first"
 	fi
 	chmod -R u+w "$1" 2>/dev/null || true
 	rm -rf --one-file-system "$1"
