@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use std::fs;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 
 use ipcdemo_client::{Factory, Object};
 
-use crate::guarded;
+use crate::{guarded, until};
 
 /// What there is of this process's descriptors and of the module's objects: the
 /// same before and after whatever should leave nothing behind.
@@ -46,7 +46,16 @@ impl Census {
 /// If the body does, or does not end.
 pub fn serially(body: impl FnOnce() + Send + 'static) {
     static TURN: Mutex<()> = Mutex::new(());
+    static ALONE: Once = Once::new();
     // A test that failed has left nothing behind that the next one depends on.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // The kernel takes a ring of the program before apart after that program's end.
+    ALONE.call_once(|| {
+        until("nothing is left of the program before", || {
+            Factory::open().map_or(true, |factory| {
+                factory.list().is_ok_and(|list| list.is_empty())
+            })
+        });
+    });
     guarded(body);
 }

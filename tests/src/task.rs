@@ -12,6 +12,12 @@ use rustix::process::Pid;
 pub struct Task(PathBuf);
 
 impl Task {
+    /// The calling thread.
+    #[must_use]
+    pub fn current() -> Self {
+        Self("/proc/thread-self".into())
+    }
+
     /// A thread of this process.
     #[must_use]
     pub fn thread(tid: Pid) -> Self {

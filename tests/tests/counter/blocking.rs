@@ -3,7 +3,9 @@
 //! Who sleeps, and what wakes them.
 
 use ipcdemo_client::CounterFlags;
-use ipcdemo_tests::{Errno, Fd, MAX, Signal, Sleeper, count, differential, read, until, write};
+use ipcdemo_tests::{
+    Errno, Fd, MAX, Signal, Sleeper, Task, count, differential, read, until, write,
+};
 use rustix::fs::{OFlags, fcntl_setfl};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -197,15 +199,23 @@ differential! {
     }
 
     /// 222 to 240, 260 to 277: with many at once, nothing is lost and nothing
-    /// counted twice.
+    /// counted twice; and they did get in each other's way.
     fn concurrent_sums_are_exact(s: Subject) {
         const THREADS: u64 = 3;
-        const WRITES: u64 = 500;
+        const WRITES: u64 = 100;
         let counter = s.counter(0);
         let taken = Arc::new(AtomicU64::new(0));
         let writers = Vec::from([(); THREADS as usize].map(|()| {
             let counter = Fd::clone(&counter);
-            thread::spawn(move || (1..=WRITES).try_for_each(|value| write(&counter, value)))
+            thread::spawn(move || {
+                (1..=WRITES).try_for_each(|value| {
+                    // Now and then the readers shall find nothing, and sleep.
+                    if value % 5 == 0 {
+                        until("the readers have emptied the counter", || count(&counter) == 0);
+                    }
+                    write(&counter, value)
+                })
+            })
         }));
         let readers = [(); THREADS as usize].map(|()| {
             let (counter, taken) = (Fd::clone(&counter), Arc::clone(&taken));
@@ -214,7 +224,8 @@ differential! {
                     let value = read(&counter).unwrap();
                     taken.fetch_add(value % END, Ordering::Relaxed);
                     if let Some(others) = (value / END).checked_sub(1) {
-                        return write(&counter, others * END).unwrap();
+                        write(&counter, others * END).unwrap();
+                        return Task::current().sleeps();
                     }
                 }
             })
@@ -223,9 +234,8 @@ differential! {
             assert_eq!(writer.join().unwrap(), Ok(()));
         }
         write(&counter, THREADS * END).unwrap();
-        for reader in readers {
-            reader.join().unwrap();
-        }
+        let sleeps: u64 = readers.map(|reader| reader.join().unwrap()).into_iter().sum();
+        assert!(sleeps >= 50, "the readers slept {sleeps} times: no race to speak of");
         assert_eq!(taken.load(Ordering::Relaxed), THREADS * WRITES * (WRITES + 1) / 2);
         assert_eq!(count(&counter), 0);
     }
