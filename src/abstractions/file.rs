@@ -55,6 +55,11 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
     /// What seeking does.
     const SEEK: Seek;
 
+    /// Whether splice(2) and sendfile(2) go through `read_iter` and `write_iter`. Only for files
+    /// whose reads never sleep: the pipe at the other end is locked meanwhile, and the request not
+    /// to block is not passed on.
+    const SPLICE: bool = false;
+
     /// Reads into a user's buffer. Not together with `read_iter`.
     fn read(&self, _file: &LocalFile, _to: UserSliceWriter) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
@@ -377,6 +382,16 @@ impl<T: FileOperations> FileVtable<T> {
                 None
             },
             mmap: if T::HAS_MMAP { Some(Self::mmap) } else { None },
+            splice_read: if T::SPLICE && T::HAS_READ_ITER {
+                Some(kernel::bindings::copy_splice_read)
+            } else {
+                None
+            },
+            splice_write: if T::SPLICE && T::HAS_WRITE_ITER {
+                Some(kernel::bindings::iter_file_splice_write)
+            } else {
+                None
+            },
             llseek: if T::HAS_LLSEEK {
                 Some(Self::llseek)
             } else {

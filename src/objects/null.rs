@@ -67,6 +67,7 @@ fn in_chunks(len: usize, mut copy: impl FnMut(usize) -> usize) -> Result<usize> 
 impl FileOperations for Null {
     const NOWAIT: bool = true;
     const SEEK: Seek = Seek::Ignored;
+    const SPLICE: bool = true;
 
     /// Gives as many zeros as are asked for.
     fn read_iter(&self, _io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {

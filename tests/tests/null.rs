@@ -10,7 +10,10 @@ use ipcdemo_client::{Factory, Null, NullFlags};
 use ipcdemo_tests::{Access, Errno, Memory, PAGE, Ring, guarded, poll_now, read_to, write_from};
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fstat, seek};
-use rustix::io::{FdFlags, ReadWriteFlags, fcntl_getfd, preadv2, pwritev2, readv, writev};
+use rustix::io::{
+    FdFlags, ReadWriteFlags, fcntl_getfd, preadv2, pwritev2, read, readv, write, writev,
+};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 fn make(flags: NullFlags) -> Null {
     let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
@@ -52,6 +55,22 @@ tests! {
     fn it_is_always_ready(null: Null) {
         let ready = PollFlags::IN | PollFlags::OUT | PollFlags::RDNORM | PollFlags::WRNORM;
         assert_eq!(poll_now(&null, PollFlags::all()), ready);
+    }
+
+    /// What is spliced out of it is zeros, and it takes what is spliced into it.
+    fn it_can_be_spliced(null: Null) {
+        let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let moved = splice(&null, None, &write_end, None, 100, SpliceFlags::empty());
+        assert_eq!(moved, Ok(100));
+        let mut buffer = [0xee; 101];
+        assert_eq!(read(&read_end, &mut buffer), Ok(100));
+        assert!(buffer[..100].iter().all(|&byte| byte == 0) && buffer[100] == 0xee);
+
+        assert_eq!(write(&write_end, &[1; 5000]), Ok(5000));
+        let moved = splice(&read_end, None, &null, None, 5000, SpliceFlags::empty());
+        assert_eq!(moved, Ok(5000));
+        drop(write_end);
+        assert_eq!(read(&read_end, &mut buffer), Ok(0));
     }
 
     /// Segments are as good as one buffer.
