@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Whether the processor can run the guest. That `/dev/kvm` exists proves nothing: nested in
-//! another virtual machine the guest may hang before its first line. So it is tried once, and the
-//! answer is kept.
+//! another virtual machine the guest may hang before its first line. So it is tried, and the answer
+//! is kept: for a day if it is no.
 
 use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -19,6 +19,9 @@ use crate::session::{Failure, Phase, Session};
 
 /// A guest that runs on the processor is up in one second.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long to believe that it does not work: the host may only have been busy.
+const FAILURE_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What `IPCDEMO_ACCEL` says, or what a trial with this machine's kernel said.
 pub fn choose(machine: &Machine, cache: &Path) -> Result<Accel, Failure> {
@@ -43,10 +46,10 @@ pub fn choose(machine: &Machine, cache: &Path) -> Result<Accel, Failure> {
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
     let works = match fs::read_to_string(&answer).as_deref() {
         Ok("works\n") => true,
-        Ok("fails\n") => false,
+        Ok("fails\n") if is_fresh(&answer) => false,
         _ => {
             eprintln!(
-                "vm: trying whether KVM works here (once, {} s at most)",
+                "vm: trying whether KVM works here ({} s at most)",
                 PROBE_LIMIT.as_secs()
             );
             let works = probe(machine, &answer.with_extension("log"))?;
@@ -55,6 +58,16 @@ pub fn choose(machine: &Machine, cache: &Path) -> Result<Accel, Failure> {
         }
     };
     Ok(if works { Accel::Kvm } else { Accel::Tcg })
+}
+
+fn is_fresh(answer: &Path) -> bool {
+    let written = fs::metadata(answer).and_then(|meta| meta.modified());
+    written.is_ok_and(|written| {
+        // A time to come is a clock set back: no reason to believe it for ever.
+        SystemTime::now()
+            .duration_since(written)
+            .is_ok_and(|age| age < FAILURE_KEPT)
+    })
 }
 
 fn probe(machine: &Machine, log: &Path) -> Result<bool, Failure> {
@@ -93,4 +106,23 @@ fn host() -> Result<u64> {
     let qemu = fs::metadata(PROGRAM)?;
     (qemu.size(), qemu.mtime()).hash(&mut hasher);
     Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_grows_old() {
+        let file = std::env::temp_dir().join(format!("ipcdemo-vm-kvm-{}", std::process::id()));
+        assert!(!is_fresh(&file));
+        fs::write(&file, "fails\n").unwrap();
+        assert!(is_fresh(&file));
+        let handle = fs::File::options().write(true).open(&file).unwrap();
+        handle
+            .set_modified(SystemTime::now() - FAILURE_KEPT)
+            .unwrap();
+        assert!(!is_fresh(&file));
+        fs::remove_file(file).unwrap();
+    }
 }

@@ -11,7 +11,8 @@ use clap::{ArgAction, Parser, ValueEnum};
 pub mod status {
     /// The guest died: a panic, or QEMU ended without the agent's goodbye.
     pub const DIED: i32 = 122;
-    /// A bad sign in the kernel's log, leaked memory, or a module that could not be removed.
+    /// A bad sign in the kernel's log, leaked memory, a process that can't be killed, or a module
+    /// that could not be removed.
     pub const BAD_SIGN: i32 = 123;
     /// The time limit.
     pub const TIMEOUT: i32 = 124;
@@ -73,7 +74,7 @@ pub struct Cli {
 
     /// Insert this module before CMD and remove it afterwards; a failure of either fails the run. With -
     /// its path is read from standard input once the guest is up, so that a build can go on
-    /// meanwhile (may be repeated)
+    /// meanwhile, within the time limit (may be repeated)
     #[arg(long, value_name = "KO")]
     pub module: Vec<PathBuf>,
 
@@ -99,7 +100,8 @@ pub struct Cli {
     #[arg(long, short, conflicts_with = "tests")]
     pub interactive: bool,
 
-    /// Look for leaked memory afterwards; auto does on the debug kernel, and takes nine seconds
+    /// Look for leaked memory afterwards; auto does on the debug kernel, and takes nine seconds, and
+    /// as many before CMD unless a saved guest resumes
     #[arg(long, value_enum, default_value = "auto")]
     pub kmemleak: Kmemleak,
 
@@ -156,7 +158,8 @@ Exit status:
   CMD's own, 126 if it can't be executed, 127 if it isn't there, 128+N if signal N killed it; but
   122  the guest died: a kernel panic, or QEMU ended
   123  a bad sign: WARNING, BUG, Oops, a lockdep splat, a stall, a KASAN report, a failed KUnit test, ...
-       in the kernel's log, leaked memory, or a module that could not be inserted or removed
+       in the kernel's log, messages lost on the way to it, leaked memory, a process that can't be killed,
+       or a module that could not be inserted or removed
   124  the time limit
   125  vm itself could not do its work
 whatever CMD said. One line to standard error tells what happened.
@@ -164,7 +167,7 @@ whatever CMD said. One line to standard error tells what happened.
 Examples:
   qemu/vm -- uname -a
   qemu/vm --kernel debug --module out/debug/ipcdemo.ko -- ls -l /dev/ipcdemo
-  qemu/vm --share \"$PWD\":/work:rw --root -- gcc -o /work/a.out /work/a.c
+  qemu/vm --share \"$PWD\":/src:rw --root -- gcc -o /src/a.out /src/a.c
   qemu/vm --interactive
 ";
 

@@ -200,13 +200,7 @@ impl Agent {
                 Err(error) => Reply::Failed(format!("{error:#}")),
             },
         };
-        self.reply(&reply)?;
-        if matches!(reply, Reply::Exited(_)) {
-            // A later request must not find modules held, or processors used, by what the command
-            // left running.
-            self.kill_leftovers()?;
-        }
-        Ok(())
+        self.reply(&reply)
     }
 
     /// The next frame. The port reads as empty while nobody is connected to it, as after a resume.
@@ -243,6 +237,7 @@ impl Agent {
             Request::Get { path } => self.get(&path),
             Request::Load { path, args } => self.load(&path, &args),
             Request::Mark(text) => Ok(fs::write("/dev/kmsg", format!("<6>{LOG_PREFIX}{text}\n"))?),
+            Request::KillLeftovers => self.kill_leftovers(),
             Request::Unload => self.unload(),
             Request::Kmemleak => kmemleak(),
             Request::Run(_) | Request::Signal(_) | Request::Resize(..) => bail!("out of turn"),
@@ -463,18 +458,70 @@ impl Agent {
 
     fn kill_leftovers(&mut self) -> Result<()> {
         const EVERYONE: Pid = Pid::from_raw(-1);
+        // A task that the kernel never wakes up does not die of a signal.
+        let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             match kill(EVERYONE, Signal::SIGKILL) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(error) => return Err(error.into()),
             }
-            match waitpid(EVERYONE, None) {
-                Ok(_) => {}
+            while self.children.read_signal()?.is_some() {}
+            match waitpid(EVERYONE, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => {}
+                Ok(_) => continue,
                 Err(Errno::ECHILD) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                bail!("can't be killed: {}", living_tasks()?.join(", "));
+            }
+            poll(
+                &mut [PollFd::new(self.children.as_fd(), PollFlags::POLLIN)],
+                PollTimeout::try_from(left)?,
+            )?;
         }
     }
+}
+
+/// The tasks of all programs but ours, and where in the kernel each one waits.
+fn living_tasks() -> Result<Vec<String>> {
+    const KTHREADD: &str = "2";
+    let mut living = Vec::new();
+    for process in fs::read_dir("/proc")? {
+        let Ok(pid) = process?.file_name().into_string() else {
+            continue;
+        };
+        if pid == "1" || pid == KTHREADD || pid.bytes().any(|byte| !byte.is_ascii_digit()) {
+            continue;
+        }
+        // Of a process whose first thread has ended, another one may live. What can't be read has
+        // ended meanwhile.
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+            continue;
+        };
+        for thread in threads.flatten() {
+            let read = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            let stat = read("stat");
+            // `71 (cat) D 1 …`: the parent's number comes after the state.
+            let Some((_, fields)) = stat.rsplit_once(") ") else {
+                continue;
+            };
+            let mut fields = fields.split(' ');
+            let (state, parent) = (fields.next(), fields.next());
+            if matches!(state, Some("Z" | "X")) || parent == Some(KTHREADD) {
+                continue;
+            }
+            living.push(format!(
+                "task {} ({}), in state {} and waiting in {}",
+                thread.file_name().to_string_lossy(),
+                read("comm").trim_end(),
+                state.unwrap_or_default(),
+                read("wchan"),
+            ));
+        }
+    }
+    Ok(living)
 }
 
 /// Our ends of a command's standard streams.
@@ -670,22 +717,26 @@ fn enter_root(tag: &str) -> Result<()> {
 /// What the booting kernel itself may have leaked is not the run's doing.
 fn settle() -> Result<()> {
     if Path::new(KMEMLEAK).exists() {
-        fs::write(KMEMLEAK, "scan")?;
+        scan()?;
         fs::write(KMEMLEAK, "clear")?;
     }
     Ok(())
+}
+
+/// A block is reported once two scans have seen it unreferenced and unchanged, and when it was five
+/// seconds old at the last one's start.
+fn scan() -> Result<()> {
+    let old_enough = Instant::now() + Duration::from_millis(5100);
+    fs::write(KMEMLEAK, "scan")?;
+    sleep(old_enough.saturating_duration_since(Instant::now()));
+    Ok(fs::write(KMEMLEAK, "scan")?)
 }
 
 fn kmemleak() -> Result<()> {
     if !Path::new(KMEMLEAK).exists() {
         return Ok(());
     }
-    // A block is reported once two scans have seen it unreferenced and unchanged, and when it was
-    // five seconds old at the last one's start.
-    let old_enough = Instant::now() + Duration::from_millis(5100);
-    fs::write(KMEMLEAK, "scan")?;
-    sleep(old_enough.saturating_duration_since(Instant::now()));
-    fs::write(KMEMLEAK, "scan")?;
+    scan()?;
     let report = fs::read_to_string(KMEMLEAK)?;
     const BLOCK: &str = "unreferenced object ";
     let starts: Vec<usize> = report.match_indices(BLOCK).map(|(at, _)| at).collect();

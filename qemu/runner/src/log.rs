@@ -66,6 +66,14 @@ impl Log {
     pub fn take(&mut self, line: String) -> io::Result<Seen> {
         writeln!(self.file, "{line}")?;
         let mut seen = Seen::Nothing;
+        if let Some(note) = signs::lost(&line) {
+            self.hits.push(Hit {
+                message: note.to_owned(),
+                line: self.lines.len(),
+                severity: Severity::Bad,
+            });
+            seen = Seen::Sign(Severity::Bad);
+        }
         if let Some(message) = signs::message(&line) {
             if let Some(mark) = message.strip_prefix(LOG_PREFIX) {
                 seen = Seen::Mark(mark.to_owned());
@@ -110,6 +118,12 @@ impl Log {
     /// The guest is up: what its kernel tested of itself while booting is not the run's to count.
     pub fn booted(&mut self) {
         self.ktap = ktap::Parser::default();
+    }
+
+    /// Leaks found so far are the booting kernel's own.
+    pub fn forgive_leaks(&mut self) {
+        self.hits
+            .retain(|hit| !hit.message.starts_with("kmemleak: "));
     }
 
     /// All lines so far.
@@ -181,6 +195,9 @@ mod tests {
             log.take("[    1.000000] ipcdemo-vm: end".into()).unwrap(),
             Seen::Mark("end".into())
         );
+        log.take("[    1.000000] kmemleak: 3 new suspected memory leaks (see x)".into())
+            .unwrap();
+        log.forgive_leaks();
         assert_eq!(
             log.take("[    1.000000] WARNING: x".into()).unwrap(),
             Seen::Sign(Severity::Bad)
@@ -189,10 +206,21 @@ mod tests {
             log.take("[    1.000000]     # Subtest: s".into()).unwrap(),
             Seen::Nothing
         );
+        assert_eq!(
+            log.take("** 3 printk messages dropped **".into()).unwrap(),
+            Seen::Sign(Severity::Bad)
+        );
         log.settle();
         let messages: Vec<_> = log.hits().iter().map(|hit| hit.message.as_str()).collect();
-        assert_eq!(messages, ["WARNING: x", "KUnit: s never finished"]);
-        assert_eq!(log.around(&log.hits()[0]).len(), 4);
+        assert_eq!(
+            messages,
+            [
+                "WARNING: x",
+                "** 3 printk messages dropped **",
+                "KUnit: s never finished"
+            ]
+        );
+        assert_eq!(log.around(&log.hits()[0]).len(), 6);
         let text = log.text();
         drop(log);
         assert_eq!(fs::read_to_string(&target).unwrap(), text);

@@ -111,7 +111,7 @@ impl Exit {
 /// What the host asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// The last request before the guest is saved: leave nothing unsettled behind.
+    /// The guest has booted: leave nothing unsettled behind, before it is saved or used.
     Settle,
     /// The first request of a run. A resumed guest has the clock and the random state of the moment
     /// it was saved.
@@ -155,6 +155,8 @@ pub enum Request {
     Signal(i32),
     /// The terminal has this many rows and columns now; not answered.
     Resize(u16, u16),
+    /// Kill whatever the command left running. [`Reply::Failed`] names what can't be killed.
+    KillLeftovers,
     /// Write this to the kernel's log.
     Mark(String),
     /// Remove every module that was inserted.

@@ -26,13 +26,14 @@ use crate::protocol::PORT_NAME;
 pub const PROGRAM: &str = "/usr/bin/qemu-system-x86_64";
 
 /// What every guest is booted with. A panic ends it at once, an Oops is a panic, and the log comes
-/// in full: an early console, all levels, no limit on what the agent writes to it. Measuring the
-/// speed of a delay loop that nobody uses (`lpj`) takes seconds under emulation. The agent brings
-/// up the other processors: while the kernel patches its own code a few hundred times, as it does
-/// when booting, QEMU's translator now and then leaves one with a stale breakpoint (`Oops: int3`).
+/// in full: an early console, all levels, no limit on what the agent writes to it, and room for
+/// what comes faster than the serial line takes it. Measuring the speed of a delay loop that nobody
+/// uses (`lpj`) takes seconds under emulation. The agent brings up the other processors: while the
+/// kernel patches its own code a few hundred times, as it does when booting, QEMU's translator now
+/// and then leaves one with a stale breakpoint (`Oops: int3`).
 const COMMAND_LINE: &str = "earlycon=uart8250,io,0x3f8 console=ttyS0 panic=-1 oops=panic \
-    ignore_loglevel printk.time=1 printk.devkmsg=on nokaslr mitigations=off no_timer_check \
-    tsc=reliable lpj=4600000 maxcpus=1 rdinit=/init";
+    ignore_loglevel log_buf_len=4M printk.time=1 printk.devkmsg=on nokaslr mitigations=off \
+    no_timer_check tsc=reliable lpj=4600000 maxcpus=1 rdinit=/init";
 
 /// Who executes the guest's instructions.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
@@ -123,7 +124,8 @@ impl Machine {
             // With five levels of page tables, KASAN reports what is none when an interrupt comes
             // while the kernel identifies the processor.
             (Accel::Tcg, false) => ("tcg,thread=multi", "max,la57=off"),
-            // qemu64, for its choice of copy routines counts each step (DESIGN, section 8).
+            // Each step of a `rep` counts, and the kernel picks its copy routines by processor: with
+            // `max` it copies by bytes, and 64 KiB cost four times as much as by words.
             (Accel::Tcg, true) => ("tcg,thread=single", "qemu64"),
         };
         add("-accel", accel.into());

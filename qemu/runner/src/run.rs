@@ -223,7 +223,12 @@ impl Run<'_> {
         self.session
             .attach(machine.start(Memory::Fresh)?, Phase::Booting, limit)?;
         self.session.wait_ready()?;
-        self.session.request(&hello()?)
+        self.session.request(&hello()?)?;
+        if cli.wants_kmemleak() {
+            self.doing("looking for memory leaked while booting");
+            self.session.settle()?;
+        }
+        Ok(())
     }
 
     fn doing(&mut self, what: &str) {
@@ -265,8 +270,7 @@ impl Run<'_> {
             let args = if index == last { &*cli.module_args } else { "" };
             if module == Path::new("-") {
                 self.doing("waiting for the path of a module on standard input");
-                let mut path = String::new();
-                stdin().read_line(&mut path)?;
+                let path = self.session.stdin_line()?;
                 self.insert(Path::new(path.trim_end()), args)?;
             } else {
                 self.insert(module, args)?;

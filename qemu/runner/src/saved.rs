@@ -16,7 +16,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::protocol::Request;
 use crate::qemu::{Machine, Memory};
 use crate::session::{Failure, Phase, Session};
 
@@ -80,8 +79,7 @@ impl Saved {
         session.attach(qemu, Phase::Booting, limit)?;
         session.wait_ready()?;
         session.enter(Phase::Doing("preparing the guest to be saved".into()));
-        session.request(&Request::Settle)?;
-        session.mark("booted")?;
+        session.settle()?;
         if let Some(hit) = session.log.hits().first() {
             return Err(Failure::Verdict(format!(
                 "bad sign while booting: {}",

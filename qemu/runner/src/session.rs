@@ -28,6 +28,9 @@ use crate::tree;
 /// How long a guest that says it is dead, or stuck, may go on explaining itself.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How many events wait at most to be dealt with.
+const QUEUE: usize = 64;
+
 /// Something that happened.
 pub enum Event {
     /// A line of the kernel's log.
@@ -40,6 +43,8 @@ pub enum Event {
     Garbled(io::Error),
     /// A piece of our standard input; the empty piece is its end.
     Stdin(Vec<u8>),
+    /// A line of our standard input, empty at its end.
+    StdinLine(io::Result<String>),
     /// We got a signal.
     Signal(Signal),
     /// The log has come to this mark.
@@ -134,7 +139,7 @@ impl Session {
 
     /// Listens to a guest that was just started, in place of the one before; no `limit`, no hurry.
     pub fn attach(&mut self, qemu: Qemu, phase: Phase, limit: Option<Duration>) -> io::Result<()> {
-        let (sender, events) = sync_channel(64);
+        let (sender, events) = sync_channel(QUEUE);
         listen(qemu.log.try_clone()?, sender.clone(), read_log);
         listen(qemu.agent.try_clone()?, sender.clone(), read_frames);
         terminal::send_signals_to(Some(sender.clone()));
@@ -181,13 +186,13 @@ impl Session {
 
     fn next(&mut self) -> Result<Event, Failure> {
         loop {
-            let deadline = self.deadline;
+            // Even without time left, receiving returns what is queued: a guest that talks all the
+            // time would never run out of it.
+            let left = self.time_left()?;
             let events = &self.guest().events;
-            let event = match deadline {
+            let event = match left {
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => {
-                    events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-                }
+                Some(left) => events.recv_timeout(left),
             };
             match event {
                 Ok(Event::Log(line)) => match self.log.take(line)? {
@@ -210,6 +215,17 @@ impl Session {
         }
     }
 
+    /// How long until the deadline, which has not passed; `None` without one.
+    fn time_left(&mut self) -> Result<Option<Duration>, Failure> {
+        let Some(deadline) = self.deadline else {
+            return Ok(None);
+        };
+        match deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(self.out_of_time()),
+            left => Ok(Some(left)),
+        }
+    }
+
     fn expect_the_end(&mut self, severity: Severity) {
         if self.dying.is_none() {
             let sign = self.log.hits().last().map_or("", |hit| &hit.message);
@@ -223,6 +239,19 @@ impl Session {
     }
 
     fn out_of_time(&mut self) -> Failure {
+        // What the log has said already, while nobody listened, may tell why.
+        let queued: Vec<Event> = self.guest().events.try_iter().take(QUEUE).collect();
+        for event in queued {
+            if let Event::Log(line) = event {
+                match self.log.take(line) {
+                    Ok(Seen::Sign(severity)) if severity != Severity::Bad => {
+                        self.expect_the_end(severity)
+                    }
+                    Ok(_) => {}
+                    Err(error) => return error.into(),
+                }
+            }
+        }
         if let Some(what) = self.dying.take() {
             return Failure::Died(what);
         }
@@ -274,27 +303,41 @@ impl Session {
         }
     }
 
+    /// Has the guest settle after its boot, and takes note of all that the boot said.
+    pub fn settle(&mut self) -> Result<(), Failure> {
+        self.request(&Request::Settle)?;
+        self.mark("booted")?;
+        self.log.forgive_leaks();
+        Ok(())
+    }
+
     fn send(&mut self, request: &Request) -> Result<(), Failure> {
+        self.limit_write()?;
         write_message(&mut self.guest().qemu.agent, request)
             .or_else(|error| self.sending_failed(error))
     }
 
     fn send_bytes(&mut self, channel: Channel, bytes: &[u8]) -> Result<(), Failure> {
+        self.limit_write()?;
         write_frame(&mut self.guest().qemu.agent, channel, bytes)
             .or_else(|error| self.sending_failed(error))
     }
 
+    /// A guest that hangs does not read either, and the socket is soon full.
+    fn limit_write(&mut self) -> Result<(), Failure> {
+        let left = self.time_left()?;
+        Ok(self.guest().qemu.agent.set_write_timeout(left)?)
+    }
+
     /// The log knows better why nobody is listening any more.
     fn sending_failed(&mut self, error: io::Error) -> Result<(), Failure> {
-        if matches!(
-            error.kind(),
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-        ) {
-            loop {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => loop {
                 self.next()?;
-            }
+            },
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Err(self.out_of_time()),
+            _ => Err(error.into()),
         }
-        Err(error.into())
     }
 
     /// Asks for something and waits until it is done.
@@ -428,7 +471,10 @@ impl Session {
                 }
                 Event::Frame(Channel::Control, payload) => match parse(&payload)? {
                     Reply::StdinTaken => self.permit_stdin(),
-                    Reply::Exited(exit) => return Ok(exit),
+                    Reply::Exited(exit) => {
+                        self.kill_leftovers()?;
+                        return Ok(exit);
+                    }
                     Reply::Failed(why) => return Err(anyhow!(why).into()),
                     other => return Err(anyhow!("unexpected answer {other:?}").into()),
                 },
@@ -438,6 +484,34 @@ impl Session {
                     self.send(&Request::Resize(rows, columns))?;
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// A later request must not find modules held, or processors used, by what the command left
+    /// running.
+    fn kill_leftovers(&mut self) -> Result<(), Failure> {
+        self.enter(Phase::Doing("killing what the command left running".into()));
+        self.send(&Request::KillLeftovers)?;
+        match self.next_reply()? {
+            Reply::Done => Ok(()),
+            Reply::Failed(why) => Err(Failure::Verdict(why)),
+            other => Err(anyhow!("unexpected answer {other:?}").into()),
+        }
+    }
+
+    /// Waits for a line of our standard input, no longer than for anything else.
+    pub fn stdin_line(&mut self) -> Result<String, Failure> {
+        let sender = self.guest().sender.clone();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let read = io::stdin().read_line(&mut line);
+            // Fails if the run has ended meanwhile.
+            let _ = sender.send(Event::StdinLine(read.map(|_| line)));
+        });
+        loop {
+            if let Event::StdinLine(line) = self.next()? {
+                return Ok(line?);
             }
         }
     }

@@ -121,6 +121,20 @@ pub fn find(message: &str) -> Option<Severity> {
         .map(|&(_, severity)| severity)
 }
 
+/// The kernel's note that messages were lost on their way to the console, any of which may have been
+/// a bad sign. It is the console's own, so it has no time stamp.
+pub fn lost(line: &str) -> Option<&str> {
+    const END: &str = " printk messages dropped **";
+    let end = line.find(END)?;
+    let start = line[..end].rfind("** ")?;
+    let number = &line[start + 3..end];
+    // Behind a stamp, it is somebody's text.
+    (!number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && message(&line[..start]).is_none())
+    .then(|| &line[start..end + END.len()])
+}
+
 fn starts_like(message: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| message.strip_prefix(first)) else {
@@ -258,6 +272,29 @@ mod tests {
         ];
         for (line, severity) in lines {
             assert_eq!(judge(line), Some(severity), "{line}");
+        }
+    }
+
+    #[test]
+    fn lost_messages_are_noticed() {
+        let note = "** 12 printk messages dropped **";
+        for (before, behind) in [
+            ("", ""),
+            ("prompt# ", ""),
+            ("", " [    2.345678] eventfd: fine"),
+            ("", "[    2.345678] WARNING: suspicious RCU usage"),
+        ] {
+            assert_eq!(lost(&format!("{before}{note}{behind}")), Some(note));
+        }
+        for line in [
+            "[    2.345678] ** 12 printk messages dropped **",
+            "[    2.345678][   T71] Command line: ** 12 printk messages dropped **",
+            "**  printk messages dropped **",
+            "** many printk messages dropped **",
+            "12 printk messages dropped **",
+            "** replaying previous printk message **",
+        ] {
+            assert_eq!(lost(line), None, "{line}");
         }
     }
 

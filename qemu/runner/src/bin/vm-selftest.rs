@@ -73,7 +73,7 @@ impl Outcome {
     }
 }
 
-struct Bench {
+struct Harness {
     tree: PathBuf,
     kernel: String,
     /// Caches and files of our own.
@@ -82,7 +82,7 @@ struct Bench {
     failed: u32,
 }
 
-impl Bench {
+impl Harness {
     fn vm(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.tree.join("qemu/vm"));
         let log = self.scratch.join("log");
@@ -142,7 +142,7 @@ impl Bench {
         Ok(path.display().to_string())
     }
 
-    fn case(&mut self, name: &str, check: impl FnOnce(&Bench) -> Result<()>) {
+    fn case(&mut self, name: &str, check: impl FnOnce(&Harness) -> Result<()>) {
         let started = Instant::now();
         let result = check(self);
         let took = started.elapsed().as_secs_f64();
@@ -183,7 +183,7 @@ fn main() {
         eprintln!("{}: {error}", scratch.display());
         exit(1);
     }
-    let mut bench = Bench {
+    let mut harness = Harness {
         tree,
         kernel: String::new(),
         scratch,
@@ -191,44 +191,57 @@ fn main() {
         failed: 0,
     };
     for kernel in args {
-        let first = bench.kernel.is_empty();
-        bench.kernel = kernel;
-        exits(&mut bench);
-        streams(&mut bench);
-        signs(&mut bench);
-        deaths(&mut bench);
-        hangs(&mut bench);
-        test_programs(&mut bench);
+        let first = harness.kernel.is_empty();
+        harness.kernel = kernel;
+        exits(&mut harness);
+        streams(&mut harness);
+        signs(&mut harness);
+        deaths(&mut harness);
+        hangs(&mut harness);
+        test_programs(&mut harness);
         if first {
-            saved_guests(&mut bench);
+            saved_guests(&mut harness);
         }
-        if bench.kernel == "debug" {
-            checkers(&mut bench);
+        if harness.kernel == "debug" {
+            checkers(&mut harness);
         }
     }
-    let _ = fs::remove_dir_all(&bench.scratch);
-    println!("{} passed, {} failed", bench.passed, bench.failed);
-    exit(i32::from(bench.failed > 0));
+    let _ = fs::remove_dir_all(&harness.scratch);
+    println!("{} passed, {} failed", harness.passed, harness.failed);
+    exit(i32::from(harness.failed > 0));
 }
 
-fn exits(bench: &mut Bench) {
-    bench.case("exit status", |bench| {
-        bench.run(&["--", "true"])?.expect(0, &[])?;
-        bench.sh(&[], "exit 7")?.expect(7, &[])
+fn exits(harness: &mut Harness) {
+    harness.case("exit status", |harness| {
+        harness.run(&["--", "true"])?.expect(0, &[])?;
+        harness.sh(&[], "exit 7")?.expect(7, &[])
     });
-    bench.case("exit by signal", |bench| {
-        bench.sh(&[], "kill -9 $$")?.expect(137, &[])
+    harness.case("exit by signal", |harness| {
+        harness.sh(&[], "kill -9 $$")?.expect(137, &[])
     });
-    bench.case("no such command", |bench| {
-        bench.run(&["--", "/nothing"])?.expect(127, &["/nothing"])
+    harness.case("no such command", |harness| {
+        harness.run(&["--", "/nothing"])?.expect(127, &["/nothing"])
     });
-    bench.case("not executable", |bench| {
-        bench
+    harness.case("not executable", |harness| {
+        harness
             .run(&["--", "/etc/passwd"])?
             .expect(126, &["/etc/passwd"])
     });
-    bench.case("no command at all", |bench| {
-        let outcome = bench.run(&[])?;
+    harness.case("a command's own --help and -h", |harness| {
+        let outcome = harness.run(&["--", "sh", "-c", "echo \"$@\"", "sh", "--help", "-h"])?;
+        outcome.expect(0, &[])?;
+        outcome.prints("--help -h\n")
+    });
+    harness.case("a process that can't be killed", |harness| {
+        let file = format!("{}:/provoke.ko", harness.module());
+        let script = format!("insmod /provoke.ko how={} & until grep -q 'D (disk sleep)' /proc/$!/status; do sleep 0.1; done", how::HANG);
+        harness.sh(&["--file", &file], &script)?.expect(
+            status::BAD_SIGN,
+            &["can't be killed: ", "(insmod), in state D and waiting in "],
+        )
+    });
+    harness.case("no command at all", |harness| {
+        let outcome = harness.run(&[])?;
         ensure!(
             outcome.status == status::SETUP && outcome.stderr.contains("no command"),
             "{}",
@@ -238,9 +251,9 @@ fn exits(bench: &mut Bench) {
     });
 }
 
-fn streams(bench: &mut Bench) {
-    bench.case("stdout and stderr apart, stdin passed on", |bench| {
-        let mut child = bench
+fn streams(harness: &mut Harness) {
+    harness.case("stdout and stderr apart, stdin passed on", |harness| {
+        let mut child = harness
             .vm(&["--", "sh", "-c", "cat; echo to stderr >&2"])
             .stdin(Stdio::piped())
             .spawn()?;
@@ -262,30 +275,33 @@ fn streams(bench: &mut Bench) {
         );
         Ok(())
     });
-    bench.case(
+    harness.case(
         "an open stdin without data does not hold up the end",
-        |bench| {
-            let mut child = bench.vm(&["--", "true"]).stdin(Stdio::piped()).spawn()?;
+        |harness| {
+            let mut child = harness.vm(&["--", "true"]).stdin(Stdio::piped()).spawn()?;
             let held_open = child.stdin.take();
             let outcome = finish(child)?;
             drop(held_open);
             outcome.expect(0, &[])
         },
     );
-    bench.case("a process left behind does not hold up the end", |bench| {
-        let outcome = bench.sh(&[], "sleep 1000 & echo started")?;
-        outcome.expect(0, &[])?;
-        outcome.prints("started\n")?;
-        Ok(())
-    });
-    bench.case("files and folders", |bench| {
-        let folder = bench.scratch.join("folder");
+    harness.case(
+        "a process left behind does not hold up the end",
+        |harness| {
+            let outcome = harness.sh(&[], "sleep 1000 & echo started")?;
+            outcome.expect(0, &[])?;
+            outcome.prints("started\n")?;
+            Ok(())
+        },
+    );
+    harness.case("files and folders", |harness| {
+        let folder = harness.scratch.join("folder");
         fs::create_dir_all(folder.join("sub"))?;
         fs::write(folder.join("sub/in"), "from outside\n")?;
         let share = format!("{}:/shared:rw", folder.display());
         let file = format!("{}:/etc/copied", folder.join("sub/in").display());
         let script = "cat /etc/copied && cp /shared/sub/in /shared/sub/out";
-        let outcome = bench.sh(&["--share", &share, "--file", &file], script)?;
+        let outcome = harness.sh(&["--share", &share, "--file", &file], script)?;
         outcome.expect(0, &[])?;
         outcome.prints("from outside\n")?;
         ensure!(
@@ -294,9 +310,9 @@ fn streams(bench: &mut Bench) {
         );
         Ok(())
     });
-    if bench.kernel != "stock" {
-        bench.case("the toolchain's root", |bench| {
-            let outcome = bench.run(&[
+    if harness.kernel != "stock" {
+        harness.case("the toolchain's root", |harness| {
+            let outcome = harness.run(&[
                 "--root",
                 "--",
                 "bash",
@@ -315,53 +331,63 @@ fn streams(bench: &mut Bench) {
     }
 }
 
-fn signs(bench: &mut Bench) {
-    bench.case("a module that behaves", |bench| {
-        bench.provoke(0, &[])?.expect(0, &[])
+fn signs(harness: &mut Harness) {
+    harness.case("a module that behaves", |harness| {
+        harness.provoke(0, &[])?.expect(0, &[])
     });
-    bench.case("WARN", |bench| {
-        bench
+    harness.case("WARN", |harness| {
+        harness
             .provoke(how::WARN, &[])?
             .expect(status::BAD_SIGN, &["bad sign", "WARNING: "])
     });
-    bench.case("a module that refuses to load", |bench| {
-        bench
+    harness.case("a module that refuses to load", |harness| {
+        harness
             .provoke(how::REFUSE, &[])?
             .expect(status::BAD_SIGN, &["inserting the module provoke"])
     });
-    bench.case("a leaked module reference", |bench| {
-        bench.provoke(how::REFERENCE, &[])?.expect(
+    harness.case("no path of a module on standard input", |harness| {
+        harness
+            .run(&["--module", "-", "--", "true"])?
+            .expect(status::SETUP, &["--module takes a file, and none came"])
+    });
+    harness.case("lost kernel messages", |harness| {
+        harness
+            .sh(&[], "echo '** 3 printk messages dropped **' >/dev/console")?
+            .expect(status::BAD_SIGN, &["** 3 printk messages dropped **"])
+    });
+    harness.case("a leaked module reference", |harness| {
+        harness.provoke(how::REFERENCE, &[])?.expect(
             status::BAD_SIGN,
             &["module provoke is still in use", "refcnt 1"],
         )
     });
-    bench.case("a failed KUnit test", |bench| {
+    harness.case("a failed KUnit test", |harness| {
         let script = r"printf '<6>    # Subtest: s\n' >/dev/kmsg; printf '<6>    1..1\n' >/dev/kmsg
             printf '<6>    not ok 1 t\n' >/dev/kmsg; printf '<6>not ok 1 s\n' >/dev/kmsg";
-        bench
+        harness
             .sh(&[], script)?
             .expect(status::BAD_SIGN, &["KUnit: not ok: s: t"])
     });
-    bench.case("a KUnit suite that stops in the middle", |bench| {
+    harness.case("a KUnit suite that stops in the middle", |harness| {
         let script = r"printf '<6>    # Subtest: s\n' >/dev/kmsg";
-        bench
+        harness
             .sh(&[], script)?
             .expect(status::BAD_SIGN, &["KUnit: s never finished"])
     });
-    bench.case(
+    harness.case(
         "a program that says BUG on the console is no bad sign",
-        |bench| {
-            bench
+        |harness| {
+            harness
                 .sh(&[], "echo 'BUG: WARNING: Oops' >/dev/console")?
                 .expect(0, &[])
         },
     );
 }
 
-fn deaths(bench: &mut Bench) {
-    bench.case("panic, within 2 s", |bench| {
-        let usual = bench.run(&["--", "true"])?.took;
-        let outcome = bench.sh(&[], "echo c >/proc/sysrq-trigger; sleep 1000")?;
+fn deaths(harness: &mut Harness) {
+    harness.case("panic, within 2 s", |harness| {
+        let usual = harness.run(&["--", "true"])?.took;
+        let outcome = harness.sh(&[], "echo c >/proc/sysrq-trigger; sleep 1000")?;
         outcome.expect(
             status::DIED,
             &["FAILED: kernel panic: sysrq triggered crash"],
@@ -378,24 +404,24 @@ fn deaths(bench: &mut Bench) {
         ("Oops", how::OOPS, "Oops: "),
         ("Rust panic", how::PANIC, "rust_kernel: panicked at "),
     ] {
-        bench.case(name, |bench| {
-            bench
+        harness.case(name, |harness| {
+            harness
                 .provoke(how, &[])?
                 .expect(status::DIED, &["FAILED: kernel panic: ", says])
         });
     }
-    bench.case("a guest without init", |bench| {
-        bench
+    harness.case("a guest without init", |harness| {
+        harness
             .run(&["--fresh", "--append", "rdinit=/nothing", "--", "true"])?
             .expect(status::DIED, &["kernel panic: "])
     });
-    bench.case("a guest that resets itself", |bench| {
-        bench
+    harness.case("a guest that resets itself", |harness| {
+        harness
             .run(&["--", "reboot", "-f"])?
             .expect(status::DIED, &["reset or powered itself off"])
     });
-    bench.case("a guest killed from outside", |bench| {
-        let mut child = bench
+    harness.case("a guest killed from outside", |harness| {
+        let mut child = harness
             .vm(&["--", "sh", "-c", "echo up; sleep 1000"])
             .spawn()?;
         let mut word = [0; 3];
@@ -407,10 +433,10 @@ fn deaths(bench: &mut Bench) {
         kill(qemu_below(child.id())?, Signal::SIGKILL)?;
         finish(child)?.expect(status::DIED, &["killed from outside by SIGKILL"])
     });
-    bench.case("QEMU that does not start", |bench| {
-        bench
+    harness.case("QEMU that does not start", |harness| {
+        harness
             .run(&["--bzimage", "/etc/passwd", "--", "true"])?
-            .expect(status::SETUP, &[])
+            .expect(status::SETUP, &["QEMU failed (exit status: 1)"])
     });
 }
 
@@ -430,38 +456,38 @@ fn qemu_below(pid: u32) -> Result<Pid> {
     bail!("no QEMU below process {pid}")
 }
 
-fn hangs(bench: &mut Bench) {
-    bench.case("a command that hangs", |bench| {
-        bench
+fn hangs(harness: &mut Harness) {
+    harness.case("a command that hangs", |harness| {
+        harness
             .run(&["--timeout", "2", "--", "sleep", "1000"])?
             .expect(status::TIMEOUT, &["after 2 s while running sleep 1000"])
     });
-    bench.case("a guest that hangs before its console", |bench| {
-        let outcome = bench.run(&["--gdb", "0", "--timeout", "2", "--", "true"])?;
+    harness.case("a guest that hangs before its console", |harness| {
+        let outcome = harness.run(&["--gdb", "0", "--timeout", "2", "--", "true"])?;
         outcome.expect(
             status::TIMEOUT,
             &["after 2 s before the console's first line"],
         )
     });
-    bench.case("a soft lockup", |bench| {
+    harness.case("a soft lockup", |harness| {
         let options = [
             "--fresh",
             "--append",
             "watchdog_thresh=1 rcupdate.rcu_cpu_stall_suppress=1",
         ];
-        bench
+        harness
             .provoke(how::SPIN, &options)?
             .expect(status::DIED, &["stuck: watchdog: BUG: soft lockup"])
     });
-    bench.case("an RCU stall", |bench| {
+    harness.case("an RCU stall", |harness| {
         // Processes that end are what starts a grace period.
         let script = format!(
             "insmod /provoke.ko how={} & while :; do /bin/true; done",
             how::SPIN
         );
-        let file = format!("{}:/provoke.ko", bench.module());
+        let file = format!("{}:/provoke.ko", harness.module());
         let append = "nowatchdog rcupdate.rcu_cpu_stall_timeout=3";
-        let outcome = bench.sh(
+        let outcome = harness.sh(
             &[
                 "--fresh",
                 "--append",
@@ -477,15 +503,15 @@ fn hangs(bench: &mut Bench) {
     });
 }
 
-fn test_programs(bench: &mut Bench) {
+fn test_programs(harness: &mut Harness) {
     let result =
         "echo 'test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out'";
-    let tests = |bench: &Bench, one: &str, two: &str| {
-        let (one, two) = (bench.script("one", one)?, bench.script("two", two)?);
-        bench.run(&["--tests", &one, &two])
+    let tests = |harness: &Harness, one: &str, two: &str| {
+        let (one, two) = (harness.script("one", one)?, harness.script("two", two)?);
+        harness.run(&["--tests", &one, &two])
     };
-    bench.case("test programs that pass", |bench| {
-        let outcome = tests(bench, result, result)?;
+    harness.case("test programs that pass", |harness| {
+        let outcome = tests(harness, result, result)?;
         outcome.expect(0, &[])?;
         ensure!(
             outcome.stdout.contains("== one\n") && outcome.stdout.contains("== two\n"),
@@ -494,18 +520,18 @@ fn test_programs(bench: &mut Bench) {
         );
         Ok(())
     });
-    bench.case("a test program that fails", |bench| {
-        tests(bench, &format!("{result}; exit 101"), result)?
+    harness.case("a test program that fails", |harness| {
+        tests(harness, &format!("{result}; exit 101"), result)?
             .expect(101, &["one: failed with status 101"])
     });
-    bench.case("a test program that leaves in the middle", |bench| {
-        tests(bench, result, "exit 0")?.expect(1, &["two: exited with 0, but without a result"])
+    harness.case("a test program that leaves in the middle", |harness| {
+        tests(harness, result, "exit 0")?.expect(1, &["two: exited with 0, but without a result"])
     });
-    bench.case(
+    harness.case(
         "a bad sign is put down to the test program that ran",
-        |bench| {
+        |harness| {
             let outcome = tests(
-                bench,
+                harness,
                 &format!("echo 'WARNING: provoked' >/dev/kmsg; {result}"),
                 result,
             )?;
@@ -517,20 +543,20 @@ fn test_programs(bench: &mut Bench) {
     );
 }
 
-fn saved_guests(bench: &mut Bench) {
-    let cache = bench.scratch.join("cache");
+fn saved_guests(harness: &mut Harness) {
+    let cache = harness.scratch.join("cache");
     // A cache of our own, but with the kernel where it is.
     let image = fs::read_to_string(
-        bench
+        harness
             .tree
             .join("out/vm")
-            .join(format!("image-{}", bench.kernel)),
+            .join(format!("image-{}", harness.kernel)),
     );
     let image = image.unwrap_or_default().trim().to_owned();
-    let runner = bench
+    let runner = harness
         .tree
         .join("out/target/x86_64-unknown-linux-gnu/debug/vm");
-    let start = |bench: &Bench| {
+    let start = |harness: &Harness| {
         let mut command = Command::new(&runner);
         command.args([
             "--verbose",
@@ -539,11 +565,11 @@ fn saved_guests(bench: &mut Bench) {
             "--image",
             &image,
             "--kernel",
-            &bench.kernel,
+            &harness.kernel,
         ]);
         command
             .arg("--log")
-            .arg(bench.scratch.join("log"))
+            .arg(harness.scratch.join("log"))
             .env("IPCDEMO_CACHE", &cache)
             .args(["--", "sh", "-c", "exit 7"]);
         command
@@ -553,22 +579,22 @@ fn saved_guests(bench: &mut Bench) {
             .spawn()
     };
     let _ = fs::remove_dir_all(&cache);
-    bench.case("two runs at once that both need a saved guest", |bench| {
-        let (one, two) = (start(bench)?, start(bench)?);
+    harness.case("two runs at once that both need a saved guest", |harness| {
+        let (one, two) = (start(harness)?, start(harness)?);
         finish(one)?.expect(7, &[])?;
         finish(two)?.expect(7, &[])
     });
     for file in ["ram", "state"] {
-        bench.case(
+        harness.case(
             &format!("a saved guest whose {file} was written to"),
-            |bench| {
+            |harness| {
                 spoil(&guest_in(&cache)?.join(file))?;
-                finish(start(bench)?)?.expect(7, &[])
+                finish(start(harness)?)?.expect(7, &[])
             },
         );
-        bench.case(
+        harness.case(
             &format!("a saved guest whose {file} was spoiled unnoticed"),
-            |bench| {
+            |harness| {
                 let file = guest_in(&cache)?.join(file);
                 let before = fs::metadata(&file)?.modified()?;
                 spoil(&file)?;
@@ -576,8 +602,8 @@ fn saved_guests(bench: &mut Bench) {
                     .write(true)
                     .open(&file)?
                     .set_modified(before)?;
-                finish(start(bench)?)?.expect(7, &["the saved guest is no good"])?;
-                let outcome = finish(start(bench)?)?;
+                finish(start(harness)?)?.expect(7, &["the saved guest is no good"])?;
+                let outcome = finish(start(harness)?)?;
                 outcome.expect(7, &[])?;
                 ensure!(
                     !outcome.stderr.contains("no good"),
@@ -608,7 +634,7 @@ fn spoil(file: &Path) -> Result<()> {
 }
 
 /// What only the debug kernel can see.
-fn checkers(bench: &mut Bench) {
+fn checkers(harness: &mut Harness) {
     for (name, how, says) in [
         (
             "lockdep",
@@ -632,25 +658,25 @@ fn checkers(bench: &mut Bench) {
             "BUG: KASAN: slab-out-of-bounds",
         ),
     ] {
-        bench.case(name, |bench| {
-            bench.provoke(how, &[])?.expect(status::BAD_SIGN, &[says])
+        harness.case(name, |harness| {
+            harness.provoke(how, &[])?.expect(status::BAD_SIGN, &[says])
         });
     }
-    bench.case("kmemleak", |bench| {
-        bench.provoke(0, &["--kmemleak", "on"])?.expect(0, &[])?;
-        let outcome = bench.provoke(how::LEAK, &["--kmemleak", "on"])?;
+    harness.case("kmemleak", |harness| {
+        harness.provoke(0, &["--kmemleak", "on"])?.expect(0, &[])?;
+        let outcome = harness.provoke(how::LEAK, &["--kmemleak", "on"])?;
         outcome.expect(
             status::BAD_SIGN,
             &["memory was leaked", "unreferenced object"],
         )
     });
-    bench.case("a hung task", |bench| {
+    harness.case("a hung task", |harness| {
         let script = format!(
             "echo 2 >/proc/sys/kernel/hung_task_timeout_secs; insmod /provoke.ko how={}",
             how::HANG
         );
-        let file = format!("{}:/provoke.ko", bench.module());
-        let outcome = bench.sh(&["--file", &file], &script)?;
+        let file = format!("{}:/provoke.ko", harness.module());
+        let outcome = harness.sh(&["--file", &file], &script)?;
         outcome.expect(status::BAD_SIGN, &["blocked for more than 2 seconds"])
     });
 }
