@@ -79,6 +79,8 @@ step() {
 		say "  log:     $log"
 		exit 1
 	fi
+	# rustc's and cargo's warnings are worth seeing.
+	grep -A 12 '^warning: ' "$log" >&2 || true
 	rm -f "$log"
 	say "  $name: done in $((SECONDS - start)) s"
 }

@@ -11,7 +11,10 @@
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use crate::{
-    abstractions::poll::{PollEvents, PollTable},
+    abstractions::{
+        fasync::FasyncQueue,
+        poll::{PollEvents, PollTable}, //
+    },
     bindings, //
 };
 use core::marker::PhantomData;
@@ -35,7 +38,10 @@ use kernel::{
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seek {
     /// `lseek` fails with `ESPIPE`.
-    #[expect(dead_code, reason = "a pipe cannot be sought in")]
+    #[cfg_attr(
+        not(CONFIG_KUNIT = "y"),
+        expect(dead_code, reason = "no object refuses yet")
+    )]
     Refused,
     /// `lseek` succeeds and changes nothing: `noop_llseek`.
     Ignored,
@@ -97,6 +103,11 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
     /// pointer: `compat_ptr_ioctl`.
     #[cfg(CONFIG_COMPAT)]
     fn compat_ioctl(&self, _file: &LocalFile, _cmd: u32, _arg: usize) -> Result<isize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// The queue of those who want SIGIO. It has to be the same each time.
+    fn fasync(&self) -> &FasyncQueue {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -290,6 +301,14 @@ impl<T: FileOperations> FileVtable<T> {
     /// # Safety
     ///
     /// See above.
+    unsafe extern "C" fn fasync(fd: c_int, file: *mut kernel::bindings::file, on: c_int) -> c_int {
+        // SAFETY: The file is valid for the call; the arguments are this operation's.
+        unsafe { object::<T>(file).fasync().update(fd, file, on != 0) }
+    }
+
+    /// # Safety
+    ///
+    /// See above.
     unsafe extern "C" fn mmap(
         file: *mut kernel::bindings::file,
         vma: *mut kernel::bindings::vm_area_struct,
@@ -378,6 +397,11 @@ impl<T: FileOperations> FileVtable<T> {
                 Some(Self::compat_ioctl)
             } else if T::HAS_IOCTL {
                 kernel::bindings::compat_ptr_ioctl
+            } else {
+                None
+            },
+            fasync: if T::HAS_FASYNC {
+                Some(Self::fasync)
             } else {
                 None
             },

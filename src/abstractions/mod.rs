@@ -6,6 +6,7 @@
 //! written as a patch for the kernel crate would be, and knows nothing of IPC.
 
 pub(crate) mod anon_file;
+pub(crate) mod fasync;
 pub(crate) mod file;
 pub(crate) mod misc_node;
 pub(crate) mod poll;

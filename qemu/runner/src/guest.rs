@@ -687,8 +687,8 @@ fn enter_root(tag: &str) -> Result<()> {
         Some("mode=755"),
     )?;
     fs::create_dir(format!("{top}/upper"))?;
-    fs::create_dir(format!("{top}/work"))?;
-    let options = format!("lowerdir={lower},upperdir={top}/upper,workdir={top}/work");
+    fs::create_dir(format!("{top}/scratch"))?;
+    let options = format!("lowerdir={lower},upperdir={top}/upper,workdir={top}/scratch");
     mount(
         Some("overlay"),
         root,

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Signal-driven I/O: who set `O_ASYNC` on a file is sent SIGIO when something happens to it.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
+
+use core::ptr;
+use kernel::{
+    macros::kunit_tests,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// What happened, as `si_band` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(CONFIG_KUNIT = "y"),
+    expect(dead_code, reason = "no object sends signals yet")
+)]
+pub(crate) enum Band {
+    /// There is something to read.
+    In,
+    /// There is room to write.
+    Out,
+}
+
+/// The files whose owners want SIGIO: a `struct fasync_struct *`.
+///
+/// # Invariants
+///
+/// `list` is null or the head of a list that `fasync_helper` made, each entry of which is taken off
+/// before its file goes away.
+pub(crate) struct FasyncQueue {
+    list: Opaque<*mut kernel::bindings::fasync_struct>,
+}
+
+// SAFETY: The list is changed and walked under locks of its own.
+unsafe impl Send for FasyncQueue {}
+// SAFETY: As above.
+unsafe impl Sync for FasyncQueue {}
+
+#[cfg_attr(
+    not(CONFIG_KUNIT = "y"),
+    expect(dead_code, reason = "no object sends signals yet")
+)]
+impl FasyncQueue {
+    /// A queue with nobody on it.
+    pub(crate) const fn new() -> Self {
+        // INVARIANT: The list is empty.
+        Self {
+            list: Opaque::new(ptr::null_mut()),
+        }
+    }
+
+    /// Sends SIGIO to the owners.
+    ///
+    /// Context: any.
+    ///
+    /// C: `kill_fasync` in `fs/fcntl.c`.
+    pub(crate) fn notify(&self, band: Band) {
+        let band = match band {
+            Band::In => kernel::bindings::POLL_IN,
+            Band::Out => kernel::bindings::POLL_OUT,
+        };
+        // SAFETY: By the type invariants this is such a list, with valid files.
+        unsafe {
+            kernel::bindings::kill_fasync(
+                self.list.get(),
+                kernel::bindings::SIGIO as c_int,
+                band as c_int,
+            )
+        };
+    }
+}
+
+impl FasyncQueue {
+    /// Puts `file` on the queue or takes it off.
+    ///
+    /// # Panics
+    ///
+    /// If the file is going away and its entry is on another queue, where it would be left.
+    ///
+    /// # Safety
+    ///
+    /// To be called as `file_operations.fasync` of `file`, with its arguments.
+    pub(super) unsafe fn update(
+        &self,
+        fd: c_int,
+        file: *mut kernel::bindings::file,
+        on: bool,
+    ) -> c_int {
+        // SAFETY: By the function's requirements the file is valid, by the type invariants the list.
+        // INVARIANT: `__fput` calls this for a file that is on a list, which then is off it: see
+        // the check below.
+        let ret =
+            unsafe { kernel::bindings::fasync_helper(fd, file, c_int::from(on), self.list.get()) };
+        // Only `__fput` has no descriptor, and it is alone with the file. `FASYNC` tells that the
+        // file is on a list; taking it off clears that.
+        //
+        // SAFETY: The file is valid.
+        let left = fd == -1 && unsafe { (*file).f_flags } & kernel::bindings::FASYNC != 0;
+        assert!(!left, "a file's fasync queue is not the one it was");
+        ret
+    }
+}
+
+#[kunit_tests(ipcdemo_fasync)]
+mod tests {
+    use super::*;
+    use crate::abstractions::{
+        anon_file,
+        file::{FileOperations, Seek}, //
+    };
+    use kernel::{fs::File, sync::Arc};
+
+    struct Signalling {
+        queue: FasyncQueue,
+    }
+
+    #[vtable]
+    impl FileOperations for Signalling {
+        const SEEK: Seek = Seek::Refused;
+
+        fn fasync(&self) -> &FasyncQueue {
+            &self.queue
+        }
+    }
+
+    /// Does what `F_SETFL` does, and tells whether it worked.
+    fn set(file: &File, on: bool) -> bool {
+        // SAFETY: The file is valid and has this operation; 0 is as good a descriptor as any.
+        unsafe {
+            let fops = &*(*file.as_ptr()).f_op;
+            fops.fasync
+                .is_some_and(|fasync| fasync(0, file.as_ptr(), c_int::from(on)) >= 0)
+        }
+    }
+
+    fn is_empty(signalling: &Signalling) -> bool {
+        // SAFETY: Nobody changes the list meanwhile.
+        unsafe { (*signalling.queue.list.get()).is_null() }
+    }
+
+    #[test]
+    fn a_file_is_on_the_queue_until_it_is_off() -> Result {
+        let signalling = Arc::new(
+            Signalling {
+                queue: FasyncQueue::new(),
+            },
+            GFP_KERNEL,
+        )?;
+        let file = anon_file::create(c"[ipcdemo-kunit]", signalling.clone(), 0)?;
+        assert!(is_empty(&signalling));
+        assert!(set(&file, true));
+        assert!(!is_empty(&signalling));
+        // It has no owner, so that nobody gets a signal.
+        signalling.queue.notify(Band::In);
+        signalling.queue.notify(Band::Out);
+        assert!(set(&file, false));
+        assert!(is_empty(&signalling));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_goes_leaves_the_queue() -> Result {
+        let signalling = Arc::new(
+            Signalling {
+                queue: FasyncQueue::new(),
+            },
+            GFP_KERNEL,
+        )?;
+        let file = anon_file::create(c"[ipcdemo-kunit]", signalling.clone(), 0)?;
+        assert!(set(&file, true));
+        drop(file);
+        // A kernel thread puts the last reference off.
+        //
+        // SAFETY: No requirements.
+        unsafe { kernel::bindings::flush_delayed_fput() };
+        assert!(is_empty(&signalling));
+        Ok(())
+    }
+}
