@@ -138,3 +138,21 @@ remove() {
 	chmod -R u+w "$1" 2>/dev/null || true
 	rm -rf --one-file-system "$1"
 }
+
+# verdict STATUS NAME: tells and counts one check of a script that has several;
+# summary is its last line.
+passed=0 failed=0
+verdict() {
+	if [ "$1" = 0 ]; then
+		passed=$((passed + 1))
+		say "  ok      $2"
+	else
+		failed=$((failed + 1))
+		say "  not ok  $2"
+	fi
+}
+
+summary() {
+	printf '%d passed, %d failed\n' "$passed" "$failed"
+	((failed == 0))
+}

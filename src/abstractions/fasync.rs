@@ -111,7 +111,10 @@ mod tests {
         anon_file,
         file::{FileOperations, Seek}, //
     };
-    use kernel::{fs::File, sync::Arc};
+    use kernel::{
+        fs::File,
+        sync::{aref::ARef, Arc}, //
+    };
 
     struct Signalling {
         queue: FasyncQueue,
@@ -124,6 +127,13 @@ mod tests {
         fn fasync(&self) -> &FasyncQueue {
             &self.queue
         }
+    }
+
+    fn open() -> Result<(Arc<Signalling>, ARef<File>)> {
+        let queue = FasyncQueue::new();
+        let signalling = Arc::new(Signalling { queue }, GFP_KERNEL)?;
+        let file = anon_file::create(c"[ipcdemo-kunit]", signalling.clone(), 0)?;
+        Ok((signalling, file))
     }
 
     /// Does what `F_SETFL` does, and tells whether it worked.
@@ -143,13 +153,7 @@ mod tests {
 
     #[test]
     fn a_file_is_on_the_queue_until_it_is_off() -> Result {
-        let signalling = Arc::new(
-            Signalling {
-                queue: FasyncQueue::new(),
-            },
-            GFP_KERNEL,
-        )?;
-        let file = anon_file::create(c"[ipcdemo-kunit]", signalling.clone(), 0)?;
+        let (signalling, file) = open()?;
         assert!(is_empty(&signalling));
         assert!(set(&file, true));
         assert!(!is_empty(&signalling));
@@ -163,13 +167,7 @@ mod tests {
 
     #[test]
     fn a_file_that_goes_leaves_the_queue() -> Result {
-        let signalling = Arc::new(
-            Signalling {
-                queue: FasyncQueue::new(),
-            },
-            GFP_KERNEL,
-        )?;
-        let file = anon_file::create(c"[ipcdemo-kunit]", signalling.clone(), 0)?;
+        let (signalling, file) = open()?;
         assert!(set(&file, true));
         drop(file);
         // A kernel thread puts the last reference off.
