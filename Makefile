@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 KERNEL ?= small
 
-.PHONY: help run test quick shell debug-test check modules modules_install rust-analyzer clean distclean
+.PHONY: help run test quick shell debug-test coverage check modules modules_install rust-analyzer clean distclean
 
 help: ## this list
 	@sed -nE 's/^([a-z_-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -25,6 +25,9 @@ shell: ## a prompt inside the VM, with the module loaded; KERNEL=stock, small or
 
 debug-test: ## the tests on the debug kernel: KASAN, lockdep, kmemleak, fault injection
 	@scripts/test --only debug $(T)
+
+coverage: ## what of the original's source the tests reach; FILE=fs/eventfd.c and T=counter unless given
+	@scripts/coverage $(FILE) $(T)
 
 check: ## formatting, clippy, rustdoc, shellcheck, checkpatch
 	@scripts/check

@@ -2,7 +2,7 @@
 
 //! Linux's own asynchronous I/O, `io_submit(2)`, which the C library does not wrap.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::ptr;
 
 use crate::Errno;
@@ -11,6 +11,7 @@ use crate::subject::last_error;
 const IOCB_CMD_PREAD: u16 = 0;
 const IOCB_CMD_PWRITE: u16 = 1;
 const IOCB_CMD_POLL: u16 = 5;
+const IOCB_FLAG_RESFD: u32 = 1;
 
 /// `struct iocb` of linux/aio_abi.h, little-endian.
 #[repr(C)]
@@ -28,6 +29,16 @@ struct Iocb {
     reserved2: u64,
     flags: u32,
     resfd: u32,
+}
+
+impl Iocb {
+    fn signalling(eventfd: RawFd) -> Self {
+        Self {
+            flags: IOCB_FLAG_RESFD,
+            resfd: eventfd as u32,
+            ..Self::default()
+        }
+    }
 }
 
 /// `struct io_event` of linux/aio_abi.h.
@@ -62,10 +73,25 @@ impl Aio {
 
     /// Reads a counter.
     pub fn read(&self, fd: impl AsFd, rw_flags: i32) -> Result<u64, Errno> {
+        self.read_with(
+            fd,
+            Iocb {
+                rw_flags,
+                ..Iocb::default()
+            },
+        )
+    }
+
+    /// Reads a counter, and has an eventfd signalled when that is done.
+    pub fn read_and_signal(&self, fd: impl AsFd, eventfd: RawFd) -> Result<u64, Errno> {
+        self.read_with(fd, Iocb::signalling(eventfd))
+    }
+
+    fn read_with(&self, fd: impl AsFd, iocb: Iocb) -> Result<u64, Errno> {
         let mut value = [0; 8];
         let buf = value.as_mut_ptr().expose_provenance() as u64;
         // A counter's read is over, one way or the other, when it is submitted.
-        self.submit(fd, IOCB_CMD_PREAD, buf, 8, rw_flags)?;
+        self.submit(fd, IOCB_CMD_PREAD, buf, 8, iocb)?;
         self.completion()?;
         Ok(u64::from_ne_bytes(value))
     }
@@ -74,13 +100,19 @@ impl Aio {
     pub fn write(&self, fd: impl AsFd, value: u64) -> Result<i64, Errno> {
         let value = value.to_ne_bytes();
         let buf = value.as_ptr().expose_provenance() as u64;
-        self.submit(fd, IOCB_CMD_PWRITE, buf, 8, 0)?;
+        self.submit(fd, IOCB_CMD_PWRITE, buf, 8, Iocb::default())?;
         self.completion()
     }
 
     /// Begins to poll.
     pub fn poll(&self, fd: impl AsFd, events: u16) -> Result<(), Errno> {
-        self.submit(fd, IOCB_CMD_POLL, events.into(), 0, 0)
+        self.submit(fd, IOCB_CMD_POLL, events.into(), 0, Iocb::default())
+    }
+
+    /// Begins to poll, and has an eventfd signalled at the end.
+    pub fn poll_and_signal(&self, fd: impl AsFd, events: u16, eventfd: RawFd) -> Result<(), Errno> {
+        let iocb = Iocb::signalling(eventfd);
+        self.submit(fd, IOCB_CMD_POLL, events.into(), 0, iocb)
     }
 
     fn submit(
@@ -89,15 +121,14 @@ impl Aio {
         opcode: u16,
         buf: u64,
         nbytes: u64,
-        rw_flags: i32,
+        rest: Iocb,
     ) -> Result<(), Errno> {
         let mut iocb = Iocb {
             opcode,
-            rw_flags,
             fildes: fd.as_fd().as_raw_fd() as u32,
             buf,
             nbytes,
-            ..Iocb::default()
+            ..rest
         };
         let mut list = [&raw mut iocb];
         // SAFETY: The control block is copied in; what `buf` names outlives the

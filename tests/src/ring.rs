@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use io_uring::{IoUring, opcode, squeue, types};
@@ -63,6 +64,32 @@ impl Ring {
         self.submit(&operation.build());
     }
 
+    /// Begins to do nothing, and ends at once; in a worker thread if asked.
+    pub fn nop(&mut self, in_worker: bool) {
+        let flags = if in_worker {
+            squeue::Flags::ASYNC
+        } else {
+            squeue::Flags::empty()
+        };
+        self.submit(&opcode::Nop::new().build().flags(flags));
+    }
+
+    /// Has an eventfd signalled for each completion, or only for those of worker
+    /// threads.
+    pub fn register_eventfd(&self, eventfd: RawFd, workers_only: bool) -> Result<(), Errno> {
+        let submitter = self.ring.submitter();
+        errno(if workers_only {
+            submitter.register_eventfd_async(eventfd)
+        } else {
+            submitter.register_eventfd(eventfd)
+        })
+    }
+
+    /// Has it signalled no more.
+    pub fn unregister_eventfd(&self) -> Result<(), Errno> {
+        errno(self.ring.submitter().unregister_eventfd())
+    }
+
     fn submit(&mut self, operation: &squeue::Entry) {
         // SAFETY: Its buffer, if it has one, is `self.value`, which lives for ever.
         unsafe { self.ring.submission().push(operation) }.unwrap();
@@ -98,4 +125,8 @@ impl Ring {
     pub fn value(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
     }
+}
+
+fn errno(result: io::Result<()>) -> Result<(), Errno> {
+    result.map_err(|error| Errno::from_io_error(&error).unwrap())
 }
