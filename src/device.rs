@@ -12,7 +12,7 @@ use crate::{
         file::{FileOperations, Seek},
         misc_node::MiscNode,
         registry::Registry,
-        user_struct::{UserStruct, UserStructPtr}, //
+        user_struct::{request, Request, UserArray, UserStruct, UserStructPtr}, //
     },
     algorithms::counter::Mode,
     bindings::{
@@ -20,23 +20,28 @@ use crate::{
         ipcdemo_list_args,
         ipcdemo_null_args,
         ipcdemo_object,
+        ipcdemo_waitq_args,
         IPCDEMO_CLOEXEC,
         IPCDEMO_COUNTER_SEMAPHORE,
         IPCDEMO_COUNTER_SIZE_VER0,
         IPCDEMO_IOC_COUNTER,
         IPCDEMO_IOC_LIST,
         IPCDEMO_IOC_NULL,
+        IPCDEMO_IOC_WAITQ,
         IPCDEMO_KIND_COUNTER,
         IPCDEMO_KIND_NULL,
+        IPCDEMO_KIND_WAITQ,
         IPCDEMO_LIST_MAX,
         IPCDEMO_LIST_SIZE_VER0,
         IPCDEMO_NONBLOCK,
         IPCDEMO_NULL_SIZE_VER0,
-        IPCDEMO_OBJECT_SIZE_MAX, //
+        IPCDEMO_OBJECT_SIZE_MAX,
+        IPCDEMO_WAITQ_SIZE_VER0, //
     },
     objects::{
         counter::{self, Counter},
-        null::{self, Null}, //
+        null::{self, Null},
+        waitq::{self, Waitq}, //
     },
 };
 
@@ -47,12 +52,10 @@ use kernel::{
         File,
         LocalFile, //
     },
-    ioctl::{_IOC_DIR, _IOC_NR, _IOC_SIZE, _IOC_TYPE},
     prelude::*,
-    sync::{aref::ARef, Arc},
-    uaccess::{UserPtr, UserSlice}, //
+    sync::{aref::ARef, Arc}, //
 };
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
 /// The module's nodes under `/dev`.
 #[pin_data]
@@ -61,6 +64,8 @@ pub(crate) struct Nodes {
     factory: MiscNode<Factory>,
     #[pin]
     counter: MiscNode<Counter>,
+    #[pin]
+    waitq: MiscNode<Waitq>,
 }
 
 impl Nodes {
@@ -68,10 +73,12 @@ impl Nodes {
     /// that were opened meanwhile, so that what can fail comes before what gives out files.
     pub(crate) fn register() -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
-            let shared = Counter::new_shared()?;
+            let shared_counter = Counter::new_shared()?;
+            let shared_waitq = Waitq::new_shared()?;
             let root = Arc::new(Factory, GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
-                counter <- MiscNode::register(c"ipcdemo-counter", shared),
+                counter <- MiscNode::register(c"ipcdemo-counter", shared_counter),
+                waitq <- MiscNode::register(c"ipcdemo-waitq", shared_waitq),
                 factory <- MiscNode::register(c"ipcdemo", root),
             }))
         })
@@ -91,19 +98,17 @@ impl UserStruct for ipcdemo_counter_args {
     const SIZE_VER0: usize = IPCDEMO_COUNTER_SIZE_VER0 as usize;
 }
 
+impl UserStruct for ipcdemo_waitq_args {
+    const SIZE_VER0: usize = IPCDEMO_WAITQ_SIZE_VER0 as usize;
+}
+
 impl UserStruct for ipcdemo_list_args {
     const SIZE_VER0: usize = IPCDEMO_LIST_SIZE_VER0 as usize;
 }
 
-/// What an `ioctl` asks for. The size in its number is left out: that is up to the caller's version.
-type Request = (u32, u32, u32);
-
-const fn request(cmd: u32) -> Request {
-    (_IOC_DIR(cmd), _IOC_TYPE(cmd), _IOC_NR(cmd))
-}
-
 const NULL: Request = request(IPCDEMO_IOC_NULL);
 const COUNTER: Request = request(IPCDEMO_IOC_COUNTER);
+const WAITQ: Request = request(IPCDEMO_IOC_WAITQ);
 const LIST: Request = request(IPCDEMO_IOC_LIST);
 
 /// The factory. It has no state: what it makes lives on its own.
@@ -114,10 +119,11 @@ impl FileOperations for Factory {
     const SEEK: Seek = Seek::Ignored;
 
     fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
-        let args = UserStructPtr::new(UserPtr::from_addr(arg), _IOC_SIZE(cmd));
-        match request(cmd) {
+        let (request, args) = UserStructPtr::of_ioctl(cmd, arg);
+        match request {
             NULL => make_null(&args)?,
             COUNTER => make_counter(&args)?,
+            WAITQ => make_waitq(&args)?,
             LIST => list(&args)?,
             _ => return Err(ENOTTY),
         }
@@ -170,16 +176,25 @@ fn make_counter(ptr: &UserStructPtr) -> Result {
     )
 }
 
+fn make_waitq(ptr: &UserStructPtr) -> Result {
+    let args: ipcdemo_waitq_args = ptr.read()?;
+    if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK) != 0 {
+        return Err(EINVAL);
+    }
+    publish(
+        args.flags,
+        || Waitq::create(args.word, args.flags),
+        |fd| ptr.write(&ipcdemo_waitq_args { fd, ..args }),
+    )
+}
+
 /// Tells of the live objects after `args.after`, kind by kind.
 fn list(ptr: &UserStructPtr) -> Result {
     let mut args: ipcdemo_list_args = ptr.read()?;
-    if args.reserved != 0
-        || args.capacity == 0
-        || args.object_size == 0
-        || args.object_size > IPCDEMO_OBJECT_SIZE_MAX
-    {
+    if args.reserved != 0 || args.capacity == 0 {
         return Err(EINVAL);
     }
+    let array = UserArray::new(args.objects, args.object_size, IPCDEMO_OBJECT_SIZE_MAX)?;
     let capacity = args.capacity.min(IPCDEMO_LIST_MAX) as usize;
     let mut objects = KVec::with_capacity(capacity, GFP_KERNEL)?;
 
@@ -197,21 +212,34 @@ fn list(ptr: &UserStructPtr) -> Result {
         &args,
         IPCDEMO_KIND_COUNTER,
         &counter::LIVE,
-        |counter| {
-            let (value, waiters) = counter.snapshot();
+        |counter| ipcdemo_object {
+            value: counter.count(),
+            flags: match counter.mode() {
+                Mode::Sum => 0,
+                Mode::Semaphore => IPCDEMO_COUNTER_SEMAPHORE,
+            },
+            waiters: counter.count_waiters() as u32,
+            ..FromZeros::new_zeroed()
+        },
+    )?;
+
+    collect(
+        &mut objects,
+        capacity,
+        &args,
+        IPCDEMO_KIND_WAITQ,
+        &waitq::LIVE,
+        |waitq| {
+            let (value, waiters) = waitq.snapshot();
             ipcdemo_object {
                 value,
-                flags: match counter.mode() {
-                    Mode::Sum => 0,
-                    Mode::Semaphore => IPCDEMO_COUNTER_SEMAPHORE,
-                },
                 waiters: waiters as u32,
                 ..FromZeros::new_zeroed()
             }
         },
     )?;
 
-    write_objects(&args, &objects)?;
+    array.write(&objects)?;
     args.count = objects.len() as u32;
     ptr.write(&args)
 }
@@ -242,22 +270,6 @@ fn collect<T: Send + Sync>(
         };
         objects.push(object, GFP_KERNEL)?;
         after = number;
-    }
-    Ok(())
-}
-
-/// Writes the array, each element cut or extended by zeros to the size that the caller knows.
-fn write_objects(args: &ipcdemo_list_args, objects: &[ipcdemo_object]) -> Result {
-    let stride = args.object_size as usize;
-    let known = stride.min(size_of::<ipcdemo_object>());
-    let start = usize::try_from(args.objects).map_err(|_| EFAULT)?;
-    for (index, object) in objects.iter().enumerate() {
-        let at = start.checked_add(index * stride).ok_or(EFAULT)?;
-        let mut writer = UserSlice::new(UserPtr::from_addr(at), stride).writer();
-        writer.write_slice(&object.as_bytes()[..known])?;
-        while !writer.is_empty() {
-            writer.write_slice(&[0; 64][..writer.len().min(64)])?;
-        }
     }
     Ok(())
 }

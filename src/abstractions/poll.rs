@@ -6,7 +6,7 @@
 //! [`include/uapi/linux/eventpoll.h`](srctree/include/uapi/linux/eventpoll.h).
 
 use crate::{
-    abstractions::wait_queue::WaitQueue,
+    abstractions::wait_queue::{WaitQueue, WaitQueueBox},
     bindings, //
 };
 use core::marker::PhantomData;
@@ -36,6 +36,11 @@ impl_flags!(
 );
 
 impl PollEvents {
+    /// The set that a `__poll_t` stands for.
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// The `__poll_t` that C code expects.
     pub(crate) fn bits(self) -> u32 {
         self.into()
@@ -95,6 +100,28 @@ impl<'file> PollTable<'file> {
         // - By the type invariants, `file` is valid and `table` is null or valid.
         // - `queue` is an initialized wait queue head that stays valid for `'file`, and by the type
         //   invariants no entry stays on it for longer.
+        unsafe { kernel::bindings::poll_wait(self.file, queue.as_raw(), self.table) }
+    }
+
+    /// As [`PollTable::register`], for a queue that may end before the file does.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Safety
+    ///
+    /// A poller that does not heed `POLLFREE` (epoll, aio and io_uring do; poll and select do not) has
+    /// left `queue` before that is dropped. For instance, because whoever polls holds what owns the
+    /// queue.
+    #[cfg_attr(
+        not(CONFIG_KUNIT = "y"),
+        expect(dead_code, reason = "every object's queue lives as long as its files")
+    )]
+    pub(crate) unsafe fn register_boxed<T>(&self, queue: &WaitQueueBox<T>) {
+        // SAFETY:
+        // - As in `register`.
+        // - By the function's requirements, who is on the queue when that is dropped heeds the wake-up
+        //   with `POLLFREE`: it leaves the queue then, or is about to under RCU, for whose readers the
+        //   memory stays.
         unsafe { kernel::bindings::poll_wait(self.file, queue.as_raw(), self.table) }
     }
 }

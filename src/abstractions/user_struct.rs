@@ -1,15 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Argument structs of user space that may grow.
+//! Argument structs of an `ioctl` that may grow, and arrays of structs that may.
 //!
 //! C: `copy_struct_from_user` and `copy_struct_to_user` in
 //! [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h).
 
+use core::marker::PhantomData;
 use kernel::{
+    ioctl::{_IOC_DIR, _IOC_NR, _IOC_SIZE, _IOC_TYPE},
     prelude::*,
     uaccess::{UserPtr, UserSlice}, //
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// What an `ioctl` asks for. The size in its number is left out: that is up to the caller's version.
+pub(crate) type Request = (u32, u32, u32);
+
+/// What the `ioctl` with this number asks for.
+pub(crate) const fn request(cmd: u32) -> Request {
+    (_IOC_DIR(cmd), _IOC_TYPE(cmd), _IOC_NR(cmd))
+}
 
 /// A struct whose size the caller tells, and which later versions extend at its end.
 ///
@@ -26,9 +36,11 @@ pub(crate) struct UserStructPtr {
 }
 
 impl UserStructPtr {
-    /// A struct of `size` bytes at `ptr`, as its caller sees it.
-    pub(crate) fn new(ptr: UserPtr, size: usize) -> Self {
-        Self { ptr, size }
+    /// What an `ioctl` asks for, and its argument: a struct at `arg`, as long as its caller knows it.
+    pub(crate) fn of_ioctl(cmd: u32, arg: usize) -> (Request, Self) {
+        let ptr = UserPtr::from_addr(arg);
+        let size = _IOC_SIZE(cmd);
+        (request(cmd), Self { ptr, size })
     }
 
     /// Reads it.
@@ -75,5 +87,49 @@ impl UserStructPtr {
         UserSlice::new(self.ptr, known)
             .writer()
             .write_slice(&value.as_bytes()[..known])
+    }
+}
+
+/// An array in user memory that is written, of structs which the caller may know in another size.
+pub(crate) struct UserArray<T> {
+    start: usize,
+    stride: usize,
+    _elements: PhantomData<T>,
+}
+
+impl<T: IntoBytes + Immutable> UserArray<T> {
+    /// An array at `address` of elements of `element_size` bytes.
+    ///
+    /// Errors: `EINVAL` if the size is 0 or above `size_max`, `EFAULT` if there is no such address.
+    pub(crate) fn new(address: u64, element_size: u32, size_max: u32) -> Result<Self> {
+        if element_size == 0 || element_size > size_max {
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            start: address.try_into().map_err(|_| EFAULT)?,
+            stride: element_size as usize,
+            _elements: PhantomData,
+        })
+    }
+
+    /// Writes its first elements, each cut or extended by zeros to the size that the caller knows.
+    ///
+    /// Context: may sleep.
+    ///
+    /// Errors: `EFAULT`.
+    pub(crate) fn write(&self, elements: &[T]) -> Result {
+        let known = self.stride.min(size_of::<T>());
+        for (index, element) in elements.iter().enumerate() {
+            let at = index
+                .checked_mul(self.stride)
+                .and_then(|offset| self.start.checked_add(offset))
+                .ok_or(EFAULT)?;
+            let mut writer = UserSlice::new(UserPtr::from_addr(at), self.stride).writer();
+            writer.write_slice(&element.as_bytes()[..known])?;
+            while !writer.is_empty() {
+                writer.write_slice(&[0; 64][..writer.len().min(64)])?;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,31 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Wait queues: tasks that sleep until a condition holds, and pollers, on one queue.
+//! Wait queues: tasks that sleep until somebody wakes them, and pollers, on one queue.
 //!
-//! A [`WaitQueue`] owns the data that its waiters' conditions are about, and guards it with the
-//! queue's own lock, as `fs/eventfd.c` does with `wqh.lock`. To change the data, or to wait, one
-//! holds the lock; so nothing can happen between looking at a condition and going to sleep on it,
-//! and no wake-up is lost.
+//! A [`WaitQueue`] is the kernel's `struct wait_queue_head`, so C code and this share it: entries of
+//! poll, epoll and io_uring stand on it beside sleeping tasks, the walk of a wake-up calls them all,
+//! and a walk by C code finds our tasks. Entries, wake functions, the walk and the wait loops are
+//! written here.
+//!
+//! There are three ways to wait, which differ in what keeps a wake-up from being lost:
+//!
+//! - [`Guard::wait_until`]: the condition is about data that the queue's lock guards, as in
+//!   `fs/eventfd.c`. Who changes it and wakes holds the lock, so that nothing can happen between the
+//!   look at the condition and going to sleep.
+//! - [`WaitQueue::wait_until`]: the condition is about anything else, for instance an atomic. The
+//!   waiter is put on the queue, executes a full barrier, and looks; the waker changes, executes a
+//!   full barrier, and looks whether anybody is on the queue ([`WaitQueue::is_active`]). At least one
+//!   of the two sees what the other has done.
+//! - [`Guard::sleep`]: there is no condition but the wake-up itself.
+//!
+//! To wake there is [`Guard::wake`], which needs the lock, and with it interrupts off, for as long as
+//! the walk takes. The kernel's own walk does the same: it once paused every 64 entries, which let the
+//! queue change under it and was taken out again. See docs/wait-queues.md for what that costs.
 //!
 //! C headers: [`include/linux/wait.h`](srctree/include/linux/wait.h).
 
-use crate::{
-    abstractions::poll::PollEvents,
-    bindings, //
+mod boxed;
+mod kunit;
+mod listing;
+mod wait;
+mod wake;
+
+pub(crate) use self::{
+    boxed::WaitQueueBox,
+    listing::{symbol, Kind, Kinds},
+    wait::{Deadline, Wait},
+    wake::{Call, Report, StoppedBy, Verdict, Wake}, //
 };
+
+use self::wait::{Over, TaskEntry};
+use crate::bindings;
 use core::{
     cell::UnsafeCell,
     marker::PhantomPinned,
     ops::{Deref, DerefMut},
-    pin::Pin,
-    ptr, //
+    pin::Pin, //
 };
 use kernel::{
-    macros::kunit_tests,
     prelude::*,
     sync::LockClassKey,
-    task::{MAX_SCHEDULE_TIMEOUT, TASK_INTERRUPTIBLE, TASK_NORMAL},
-    time::Jiffies,
+    task::might_sleep,
     types::{NotThreadSafe, Opaque}, //
 };
 
@@ -43,9 +66,8 @@ pub(crate) use new_wait_queue;
 
 /// A wait queue head, and the data that those on the queue wait for.
 ///
-/// This is the kernel's own `struct wait_queue_head`, so entries of poll, epoll and io_uring stand
-/// on it beside sleeping tasks. Its end is no event for them: it has to live as long as a file that
-/// registers it with a poll table, and [`PollTable::register`] accepts no other.
+/// Its end is no event for those on it: it has to live as long as a file that registers it with a poll
+/// table, and [`PollTable::register`] accepts no other. A [`WaitQueueBox`] can end earlier.
 ///
 /// [`PollTable::register`]: crate::abstractions::poll::PollTable::register
 ///
@@ -53,9 +75,10 @@ pub(crate) use new_wait_queue;
 ///
 /// - `head` is an initialized `struct wait_queue_head`.
 /// - `data` is accessed only while `head.lock` is held.
-/// - Every entry on the queue is taken off before its memory goes, and before the queue does: one of
-///   a task inside [`Guard::wait_event`] borrows the queue, one that came through a poll table is
-///   gone when the file that keeps the queue alive is released.
+/// - Every entry on the queue is taken off before its memory goes, and before the queue does: a task
+///   that waits borrows the queue, and an entry that came through a poll table is gone when the file
+///   that keeps the queue alive is released: `__fput` calls `eventpoll_release` before `release`, and
+///   whoever else polls holds the file. So it needs no `POLLFREE`.
 #[pin_data]
 pub(crate) struct WaitQueue<T> {
     #[pin]
@@ -100,6 +123,19 @@ impl<T> WaitQueue<T> {
         unsafe { &raw mut (*self.head.get()).lock }
     }
 
+    /// Whether anybody is on the queue.
+    ///
+    /// The lock is not needed. Without it a full barrier has to stand between the change that the
+    /// waiters wait for and this: it pairs with the one in `Wait::announce` (wait.rs), and with the one
+    /// in `poll_wait` (include/linux/poll.h).
+    ///
+    /// C: `waitqueue_active`.
+    #[inline]
+    pub(crate) fn is_active(&self) -> bool {
+        // SAFETY: The head is valid. The function reads one pointer, once.
+        unsafe { bindings::waitqueue_active(self.as_raw()) != 0 }
+    }
+
     /// Takes the queue's lock, with interrupts off until the guard is dropped.
     ///
     /// Context: any but NMI; while the guard lives the caller may not sleep, other than in the
@@ -120,13 +156,20 @@ impl<T> WaitQueue<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a wait may end without what was waited for"]
 pub(crate) enum Waited<R> {
-    /// The condition held; with what it gave, and what was left of the timeout.
-    Condition(R, Jiffies),
+    /// The condition held, with what it gave; or the wake-up came.
+    Condition(R, TimeLeft),
     /// A signal is pending.
-    Signal,
+    Signal(PassedOn),
     /// The time was up.
-    TimedOut,
+    TimedOut(PassedOn),
 }
+
+/// The nanoseconds that were left of the time, if it was limited; at least 1.
+pub(crate) type TimeLeft = Option<u64>;
+
+/// What passing on did: an exclusive wake-up took the task that left for another reason, and was
+/// passed on to another one.
+pub(crate) type PassedOn = Option<Report>;
 
 /// The queue's lock, held: access to the data, and to those who wait.
 ///
@@ -163,363 +206,276 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
-impl<T> Guard<'_, T> {
-    /// Whether anybody is on the queue: a sleeping task, a poller, an epoll item.
-    #[inline]
-    pub(crate) fn is_active(&self) -> bool {
-        // SAFETY: The head is valid, and with its lock held the list does not change.
-        unsafe { bindings::waitqueue_active(self.queue.as_raw()) != 0 }
+impl<T> WaitQueue<T> {
+    /// Sleeps until `condition` gives something, the time is up, or a signal is pending.
+    ///
+    /// `condition` is called at once, and then after each wake-up, without the lock, but with the task
+    /// announced as sleeping: it may not sleep. A condition that holds is preferred to a signal.
+    ///
+    /// Whoever makes the condition true executes a full barrier after that and wakes if
+    /// [`WaitQueue::is_active`].
+    ///
+    /// An exclusive wake-up that takes the task while it leaves for another reason is passed on.
+    ///
+    /// Context: process context; may sleep.
+    ///
+    /// C: `___wait_event` in `include/linux/wait.h`.
+    pub(crate) fn wait_until<R>(
+        &self,
+        wait: &Wait<'_>,
+        mut condition: impl FnMut() -> Option<R>,
+    ) -> Waited<R> {
+        might_sleep();
+        if let Some(result) = condition() {
+            return Waited::Condition(result, wait.left());
+        }
+        let entry = TaskEntry::new(wait);
+        // SAFETY: The entry is new, and from here on stays where it is.
+        unsafe { entry.link(wait) };
+        let mut slept = false;
+        // Whether a wake-up ended the last sleep. If the condition does not hold all the same and the
+        // task leaves, that wake-up was for somebody else.
+        let mut taken;
+        let ended = loop {
+            let guard = self.lock();
+            // SAFETY: The lock is held; the entry is off the queue if it is put on it, and `leave`
+            // takes it off.
+            unsafe {
+                taken = slept && entry.is_off();
+                if entry.is_off() {
+                    entry.enqueue(self.as_raw());
+                }
+            }
+            // Queued, announced, and only then looked: a waker that changes and then looks finds the
+            // entry, or has changed what is looked at here.
+            wait.announce();
+            drop(guard);
+            if let Some(result) = condition() {
+                break Ok(result);
+            }
+            if let Some(over) = wait.over() {
+                wait.linger_now();
+                break Err(over);
+            }
+            wait.sleep();
+            slept = true;
+        };
+        // The lock was free between the last look at the condition and this, and the task announced as
+        // sleeping: a wake-up may have taken it for a sleeper.
+        //
+        // SAFETY: The entry was put on this queue.
+        taken |= unsafe { self.leave(&entry) };
+        match ended {
+            Ok(result) => Waited::Condition(result, wait.left()),
+            Err(over) if taken => self.lock().pass_on(over, wait, &entry),
+            Err(over) => over.into_waited(None),
+        }
     }
 
-    /// How many entries are on the queue.
-    pub(crate) fn count_entries(&self) -> usize {
-        // SAFETY: The head is valid.
-        let list = unsafe { &raw mut (*self.queue.as_raw()).head };
-        let mut entries = 0;
-        // SAFETY: `list` is an initialized list head.
-        let mut next = unsafe { (*list).next };
-        while !ptr::eq(next, list) {
-            entries += 1;
-            // SAFETY: With the lock held, each element of the list is a valid entry until it is
-            // taken off, which needs the lock.
-            next = unsafe { (*next).next };
+    /// Takes the entry off the queue, so that its frame can go. Tells whether a wake-up had done so.
+    ///
+    /// C: `finish_wait`.
+    ///
+    /// # Safety
+    ///
+    /// The entry was put on this queue.
+    unsafe fn leave(&self, entry: &TaskEntry<'_>) -> bool {
+        // SAFETY: The current task does not mean to sleep any more.
+        unsafe { bindings::__set_current_state(kernel::bindings::TASK_RUNNING) };
+        if entry.is_off_careful() {
+            return true;
         }
-        entries
+        // SAFETY: By the function's requirements.
+        unsafe { self.lock().leave(entry) }
     }
 
-    /// Wakes those on the queue: every non-exclusive entry, and one exclusive one.
+    /// Wakes those on the queue, if there are any: see [`Guard::wake`].
     ///
-    /// `events` is what happened; an entry that waits for other events may ignore the call.
-    ///
-    /// C: `wake_up_locked_poll` in `include/linux/wait.h`.
+    /// Context: any but NMI. A full barrier has to stand before this: see [`WaitQueue::is_active`].
+    #[cfg_attr(
+        not(CONFIG_KUNIT = "y"),
+        expect(dead_code, reason = "the counter looks for waiters itself")
+    )]
     #[inline]
-    pub(crate) fn wake(&mut self, events: impl Into<PollEvents>) {
-        if !self.is_active() {
-            return;
+    pub(crate) fn wake(&self, wake: &Wake) {
+        if self.is_active() {
+            self.lock().wake(wake);
         }
-        // The key travels as a pointer: `poll_to_key`.
-        let key = ptr::without_provenance_mut(events.into().bits() as usize);
+    }
+}
+
+impl Over {
+    fn into_waited<R>(self, passed_on: PassedOn) -> Waited<R> {
+        match self {
+            Self::Signal => Waited::Signal(passed_on),
+            Self::TimedOut => Waited::TimedOut(passed_on),
+        }
+    }
+}
+
+impl<'a, T> Guard<'a, T> {
+    /// Wakes those on the queue: every entry that is not exclusive, and as many exclusive ones as
+    /// `wake` says.
+    ///
+    /// Context: any that the lock could be taken in.
+    ///
+    /// C: `wake_up_locked_poll` and its relatives in `include/linux/wait.h`.
+    #[inline]
+    pub(crate) fn wake(&mut self, wake: &Wake) {
+        self.walk::<false>(wake);
+    }
+
+    /// As [`Guard::wake`], and tells what came of it.
+    pub(crate) fn wake_and_report(&mut self, wake: &Wake) -> Report {
+        self.walk::<true>(wake)
+    }
+
+    #[inline]
+    fn walk<const TELL: bool>(&mut self, wake: &Wake) -> Report {
         // aio and io_uring may answer a wake-up by signalling an eventfd, which may wake others, and
         // so on until the stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c.
         //
-        // SAFETY: The head is valid, its lock is held and interrupts are off. By the invariants of
-        // `WaitQueue` each entry is valid, so its wake function may be called. None of them
-        // accesses `data`. The current task may set its own flag.
+        // SAFETY: The current task may set its own flag. The head is valid, its lock is held and
+        // interrupts are off. By the invariants of `WaitQueue` each entry is valid, so its wake
+        // function may be called. None of them accesses `data`.
         unsafe {
-            bindings::set_in_eventfd(true);
-            kernel::bindings::__wake_up_locked_key(self.queue.as_raw(), TASK_NORMAL, key);
-            bindings::set_in_eventfd(false);
+            let outer = bindings::set_in_eventfd(true);
+            let report = wake::walk::<TELL>(self.queue.as_raw(), wake);
+            bindings::set_in_eventfd(outer);
+            report
         }
     }
 
-    /// Sleeps until `condition` gives something, or a signal is pending.
+    /// Sleeps until `condition` gives something, the time is up, or a signal is pending.
     ///
     /// `condition` runs with the lock held, first at once and then after each wake-up; the lock is
     /// dropped only to sleep. A condition that holds is preferred to a pending signal.
     ///
+    /// An exclusive wake-up that took the task without the condition being met is passed on if the
+    /// task leaves then.
+    ///
     /// Context: process context; the caller holds no other lock and may sleep.
     ///
     /// C: `wait_event_interruptible_locked_irq` in `include/linux/wait.h`.
-    pub(crate) fn wait_interruptible<R>(
-        &mut self,
-        condition: impl FnMut(&mut T) -> Option<R>,
-    ) -> Result<R> {
-        match self.wait_event(MAX_SCHEDULE_TIMEOUT, condition) {
-            Waited::Condition(result, _) => Ok(result),
-            Waited::Signal | Waited::TimedOut => Err(ERESTARTSYS),
-        }
-    }
-
-    /// As [`Guard::wait_interruptible`], for `timeout` jiffies at most. When the time is up and a
-    /// signal is pending, it is the time that counts. What is left is at least 1 if the condition held.
-    ///
-    /// C: `wait_event_interruptible_timeout` in `include/linux/wait.h`.
     #[cfg_attr(
         not(CONFIG_KUNIT = "y"),
-        expect(dead_code, reason = "no object waits for a time yet")
+        expect(dead_code, reason = "no object's condition needs the lock yet")
     )]
-    pub(crate) fn wait_interruptible_timeout<R>(
+    pub(crate) fn wait_until<R>(
         &mut self,
-        timeout: Jiffies,
-        condition: impl FnMut(&mut T) -> Option<R>,
-    ) -> Waited<R> {
-        let timeout = timeout.try_into().unwrap_or(MAX_SCHEDULE_TIMEOUT);
-        self.wait_event(timeout, condition)
-    }
-
-    fn wait_event<R>(
-        &mut self,
-        mut left: c_long,
+        wait: &Wait<'_>,
         mut condition: impl FnMut(&mut T) -> Option<R>,
     ) -> Waited<R> {
         if let Some(result) = condition(self) {
-            return Waited::Condition(result, left.max(1) as Jiffies);
+            return Waited::Condition(result, wait.left());
         }
-
-        let entry = Opaque::<kernel::bindings::wait_queue_entry>::uninit();
-        // SAFETY: `entry` is valid for writing. This makes it a non-exclusive entry of the current
-        // task whose wake function takes it off the queue, and links it to itself.
-        unsafe { kernel::bindings::init_wait_entry(entry.get(), 0) };
-
-        let waited = loop {
-            // SAFETY: `entry` and the head are valid and the lock is held. An entry linked to
-            // itself is on no queue: it was never put on one, or its wake function took it off.
+        let entry = TaskEntry::new(wait);
+        // SAFETY: The entry is new, and from here on stays where it is.
+        unsafe { entry.link(wait) };
+        // As in `WaitQueue::wait_until`.
+        let mut taken = false;
+        let ended = loop {
+            // SAFETY: The lock is held; the entry is off the queue if it is put on it, and is taken
+            // off below.
             unsafe {
-                let links = &raw mut (*entry.get()).entry;
-                if ptr::eq((*links).next, links) {
-                    bindings::__add_wait_queue_entry_tail(self.queue.as_raw(), entry.get());
+                if entry.is_off() {
+                    entry.enqueue(self.queue.as_raw());
                 }
             }
-            // The state is set before the lock is dropped: a waker, who takes the lock after that,
-            // finds the entry and makes the task runnable again, and `schedule` does not sleep.
-            // Who sends a signal takes no lock of ours: the full barrier in `set_current_state`,
-            // between the state and the look for signals, pairs with the one in `try_to_wake_up`
-            // (kernel/sched/core.c), between the signal and its look at the state.
-            //
-            // SAFETY: The current task may set its own state.
-            unsafe { bindings::set_current_state(TASK_INTERRUPTIBLE as c_uint) };
-            if left == 0 {
-                break Waited::TimedOut;
+            // Before the lock is dropped: a waker, who takes the lock after that, finds the entry and
+            // makes the task runnable again, and `sleep` does not sleep.
+            wait.announce();
+            if let Some(over) = wait.over() {
+                break Err(over);
             }
-            // SAFETY: No requirements.
-            if unsafe { bindings::signal_pending_state(TASK_INTERRUPTIBLE as c_uint) } != 0 {
-                break Waited::Signal;
-            }
-
-            // SAFETY: By the type invariants this thread holds the lock, and it does again afterwards.
-            // The caller may sleep.
-            left = unsafe { sleep(self.queue.lock_ptr(), left) };
-
+            self.unlocked(|| wait.sleep());
+            // SAFETY: The lock is held.
+            taken = unsafe { entry.is_off() };
             if let Some(result) = condition(self) {
-                break Waited::Condition(result, left.max(1) as Jiffies);
+                break Ok(result);
             }
         };
+        // SAFETY: The entry was put on this queue.
+        unsafe { self.leave(&entry) };
+        match ended {
+            Ok(result) => Waited::Condition(result, wait.left()),
+            Err(over) if taken => self.pass_on(over, wait, &entry),
+            Err(over) => over.into_waited(None),
+        }
+    }
 
-        // The entry leaves the queue before its frame is gone.
-        // SAFETY: The lock is held. The entry is on this queue or linked to itself; deleting it is
-        // right in both cases. The task does not mean to sleep any more.
+    /// Sleeps until a wake-up takes the task, the time is up, or a signal is pending. Drops the lock.
+    ///
+    /// What the caller has looked at under the lock is as it was when the task was put on the queue.
+    ///
+    /// Context: process context; the caller holds no other lock and may sleep.
+    ///
+    /// C: `prepare_to_wait_event`, `schedule`, `finish_wait`.
+    pub(crate) fn sleep(mut self, wait: &Wait<'_>) -> Waited<()> {
+        let entry = TaskEntry::new(wait);
+        // SAFETY: The entry is new and from here on stays where it is. The lock is held. The entry is
+        // taken off below.
         unsafe {
-            bindings::__remove_wait_queue(self.queue.as_raw(), entry.get());
-            bindings::__set_current_state(kernel::bindings::TASK_RUNNING);
+            entry.link(wait);
+            entry.enqueue(self.queue.as_raw());
         }
-        waited
-    }
-}
-
-/// Drops `lock`, sleeps until the task is made runnable or `timeout` jiffies are over, and takes the
-/// lock again. Gives what is left of the time.
-///
-/// This is where every waiting task is found, so its name is one that people can read in
-/// `/proc/PID/wchan` and in the output of ps.
-///
-/// # Safety
-///
-/// - `lock` is held by this thread, taken by `spin_lock_irq_disable`, and nothing relies on what it
-///   guards during the call.
-/// - The task may sleep, other than for `lock`.
-#[export_name = "ipcdemo_wait_event"]
-#[inline(never)]
-unsafe fn sleep(lock: *mut kernel::bindings::spinlock_t, timeout: c_long) -> c_long {
-    // SAFETY: By the function's requirements: the lock is held and taken the same way, the task may
-    // sleep after that, and the lock is not held when it is taken again.
-    unsafe {
-        kernel::bindings::spin_unlock_irq_enable(lock);
-        let left = kernel::bindings::schedule_timeout(timeout);
-        kernel::bindings::spin_lock_irq_disable(lock);
-        left
-    }
-}
-
-#[kunit_tests(ipcdemo_wait_queue)]
-mod tests {
-    use super::*;
-    use crate::abstractions::poll::PollEvent;
-    use core::ffi::{c_int, c_void};
-    use kernel::{
-        impl_has_hr_timer,
-        sync::{
-            atomic::{Atomic, Relaxed},
-            Arc,
-            ArcBorrow, //
-        },
-        time::{
-            hrtimer::{
-                HrTimer,
-                HrTimerCallback,
-                HrTimerCallbackContext,
-                HrTimerPointer,
-                HrTimerRestart,
-                RelativeMode, //
-            },
-            msecs_to_jiffies,
-            Delta,
-            Monotonic, //
-        },
-    };
-
-    // A failing assertion ends the thread as it is. So nothing is asserted while a lock is held, or
-    // while an entry of this frame is on a queue.
-
-    fn queue() -> Result<Arc<WaitQueue<u32>>> {
-        Arc::pin_init(new_wait_queue!(0, "ipcdemo_wait_queue"), GFP_KERNEL)
-    }
-
-    /// Sets a queue's data and wakes, in interrupt context, once somebody sleeps there.
-    #[pin_data]
-    struct Waker {
-        queue: Arc<WaitQueue<u32>>,
-        #[pin]
-        timer: HrTimer<Self>,
-    }
-
-    const TICK: Delta = Delta::from_micros(100);
-
-    impl HrTimerCallback for Waker {
-        type Pointer<'a> = Arc<Self>;
-
-        fn run(
-            this: ArcBorrow<'_, Self>,
-            mut context: HrTimerCallbackContext<'_, Self>,
-        ) -> HrTimerRestart {
-            let mut guard = this.queue.lock();
-            if !guard.is_active() {
-                context.forward_now(TICK);
-                return HrTimerRestart::Restart;
+        let over = loop {
+            // As in `wait_until`.
+            wait.announce();
+            if let Some(over) = wait.over() {
+                break over;
             }
-            *guard = 7;
-            guard.wake(PollEvent::In);
-            HrTimerRestart::NoRestart
+            self.unlocked(|| wait.sleep());
+            // SAFETY: The lock is held.
+            if unsafe { entry.is_off() } {
+                return Waited::Condition((), wait.left());
+            }
+        };
+        // With the lock held nothing can come between the decision and leaving, unless that is what
+        // one wants to study.
+        if wait.lingers() {
+            self.unlocked(|| wait.linger_now());
+        }
+        // SAFETY: The entry was put on this queue.
+        if unsafe { self.leave(&entry) } {
+            self.pass_on(over, wait, &entry)
+        } else {
+            over.into_waited(None)
         }
     }
 
-    impl_has_hr_timer! {
-        impl HasHrTimer<Self> for Waker {
-            mode: RelativeMode<Monotonic>, field: self.timer
-        }
-    }
-
-    /// An entry of somebody else's, which counts its calls and keeps the last key.
-    #[repr(C)]
-    struct Foreign {
-        entry: Opaque<kernel::bindings::wait_queue_entry>,
-        calls: Atomic<u32>,
-        key: Atomic<usize>,
-    }
-
+    /// Takes the entry off the queue, so that its frame can go. Tells whether a wake-up had done so.
+    ///
     /// # Safety
     ///
-    /// To be called as the wake function of the entry of a `Foreign`.
-    unsafe extern "C" fn called(
-        entry: *mut kernel::bindings::wait_queue_entry,
-        _mode: c_uint,
-        _flags: c_int,
-        key: *mut c_void,
-    ) -> c_int {
-        // SAFETY: By the function's requirements, this is the first field of a `repr(C)` struct.
-        let foreign = unsafe { &*entry.cast::<Foreign>() };
-        foreign.calls.fetch_add(1, Relaxed);
-        foreign.key.store(key.addr(), Relaxed);
-        1
-    }
-
-    /// Runs `act` with an entry on the queue. Tells how often it was called, and its last key.
-    fn with_foreign<T>(queue: &WaitQueue<T>, exclusive: bool, act: impl FnOnce()) -> (u32, usize) {
-        let foreign = Foreign {
-            entry: Opaque::zeroed(),
-            calls: Atomic::new(0),
-            key: Atomic::new(0),
-        };
-        // SAFETY: The entry is valid, and off the queue before its frame is gone.
+    /// The entry was put on this queue.
+    unsafe fn leave(&mut self, entry: &TaskEntry<'_>) -> bool {
+        // SAFETY: The lock is held. The current task does not mean to sleep any more.
         unsafe {
-            (*foreign.entry.get()).func = Some(called);
-            if exclusive {
-                kernel::bindings::add_wait_queue_exclusive(queue.as_raw(), foreign.entry.get());
-            } else {
-                kernel::bindings::add_wait_queue(queue.as_raw(), foreign.entry.get());
-            }
-            act();
-            kernel::bindings::remove_wait_queue(queue.as_raw(), foreign.entry.get());
+            bindings::__set_current_state(kernel::bindings::TASK_RUNNING);
+            let taken = entry.is_off();
+            entry.dequeue();
+            taken
         }
-        (foreign.calls.load(Relaxed), foreign.key.load(Relaxed))
     }
 
-    #[test]
-    fn a_condition_that_holds_is_not_waited_for() -> Result {
-        let queue = queue()?;
-        let waited = queue.lock().wait_interruptible(|_| Some(7));
-        let left = queue.lock().count_entries();
-        assert!(waited == Ok(7));
-        assert_eq!(left, 0);
-        Ok(())
+    /// The task leaves though a wake-up took it. One that counts exclusive sleepers has woken one less
+    /// than it meant to, so that it is passed on; from another, nobody has lost anything.
+    fn pass_on<R>(&mut self, over: Over, wait: &Wait<'_>, entry: &TaskEntry<'_>) -> Waited<R> {
+        over.into_waited(
+            wait.is_exclusive()
+                .then(|| self.wake_and_report(&Wake::one().key(entry.key()))),
+        )
     }
 
-    #[test]
-    fn the_time_is_up_and_the_entry_is_gone() -> Result {
-        let queue = queue()?;
-        let waited = queue.lock().wait_interruptible_timeout(2, |_| None::<()>);
-        let left = queue.lock().count_entries();
-        assert!(waited == Waited::TimedOut);
-        assert_eq!(left, 0);
-        Ok(())
-    }
-
-    #[test]
-    fn no_time_is_not_a_long_time() -> Result {
-        let queue = queue()?;
-        let waited = queue.lock().wait_interruptible_timeout(0, |_| None::<()>);
-        assert!(waited == Waited::TimedOut);
-        Ok(())
-    }
-
-    #[test]
-    fn a_wake_up_from_an_interrupt_ends_the_wait() -> Result {
-        let queue = queue()?;
-        let its_queue = queue.clone();
-        let waker = pin_init!(Waker {
-            queue: its_queue,
-            timer <- HrTimer::new(),
-        });
-        let timer = Arc::pin_init(waker, GFP_KERNEL)?.start(TICK);
-        let minute = msecs_to_jiffies(60_000);
-        let waited = queue
-            .lock()
-            .wait_interruptible_timeout(minute, |value| (*value != 0).then_some(*value));
-        // Waits for the callback, if it runs.
-        drop(timer);
-        let left = queue.lock().count_entries();
-        assert!(matches!(waited, Waited::Condition(7, left) if 0 < left && left <= minute));
-        assert_eq!(left, 0);
-        Ok(())
-    }
-
-    #[test]
-    fn a_wake_up_calls_every_entry_with_its_key() -> Result {
-        let queue = queue()?;
-        let (mut entries, mut second) = (0, (0, 0));
-        let first = with_foreign(&queue, false, || {
-            second = with_foreign(&queue, false, || {
-                let mut guard = queue.lock();
-                entries = guard.count_entries();
-                guard.wake(PollEvent::Out);
-            });
-        });
-        let key = PollEvents::from(PollEvent::Out).bits() as usize;
-        assert_eq!(entries, 2);
-        assert_eq!(first, (1, key));
-        assert_eq!(second, (1, key));
-        Ok(())
-    }
-
-    #[test]
-    fn a_wake_up_reaches_one_exclusive_entry() -> Result {
-        let queue = queue()?;
-        let (mut second, mut shared) = ((0, 0), (0, 0));
-        let first = with_foreign(&queue, true, || {
-            second = with_foreign(&queue, true, || {
-                shared = with_foreign(&queue, false, || queue.lock().wake(PollEvent::In));
-            });
-        });
-        assert_eq!((first.0, second.0, shared.0), (1, 0, 1));
-        Ok(())
+    /// Runs `f` with the lock dropped.
+    fn unlocked(&mut self, f: impl FnOnce()) {
+        // SAFETY: By the type invariants this thread holds the lock and took it the same way. It is
+        // not held when it is taken again, and the guard is not used meanwhile.
+        unsafe {
+            kernel::bindings::spin_unlock_irq_enable(self.queue.lock_ptr());
+            f();
+            kernel::bindings::spin_lock_irq_disable(self.queue.lock_ptr());
+        }
     }
 }

@@ -1,6 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The counter's arithmetic: `eventfd_ctx.count` and what may be done to it.
+//! The counter: `eventfd_ctx.count`, what may be done to it, and how those who wait for it hear of it.
+//!
+//! The original changes the count and looks for waiters under the lock of its queue. Here the count is
+//! one atomic word, and the lock is taken only if there is somebody to wake or something to wait for.
+//! What makes that right is a full barrier on either side:
+//!
+//! ```text
+//!     who changes                         who waits
+//!
+//!     change the word                     go on the queue
+//!     full barrier                        full barrier
+//!     anybody on the queue? wake          look at the word; sleep if it will not do
+//! ```
+//!
+//! Whichever way the two interleave, one sees what the other did: the waiter the new word, or the other
+//! the waiter. Without both barriers a processor may look before its own store is to be seen by others,
+//! both may look in vain, and the waiter sleeps for ever. The left one is in [`Word::change`], the right
+//! one in `Wait::announce` (src/abstractions/wait_queue/wait.rs); `tests/loom.rs` beside this file tries
+//! all interleavings, and shows that it fails without either.
+
+use super::sync::{Atomic, Full, Relaxed};
 
 /// What a read takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +75,111 @@ impl Count {
     /// Whether a write of 1 would find room.
     pub const fn is_writable(self) -> bool {
         self.0 < Self::MAX
+    }
+}
+
+/// What happened to the count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A read took something: there is room.
+    Taken,
+    /// A write added something.
+    Added,
+}
+
+/// Those who wait for the count to change: readers and writers, on one queue.
+pub trait Queue {
+    /// Why a wait can end early.
+    type Interrupted;
+
+    /// Whether anybody is on the queue. It may look without a lock: see above.
+    fn is_active(&self) -> bool;
+
+    /// Wakes everybody on the queue.
+    fn wake(&self, change: Change);
+
+    /// Sleeps until `condition` gives something. It is looked at after going on the queue, with a full
+    /// barrier between the two, and again after each wake-up.
+    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R, Self::Interrupted>;
+}
+
+/// The word that holds the count.
+pub struct Word(Atomic<u64>);
+
+impl Word {
+    /// A word that holds `count`.
+    pub fn new(count: Count) -> Self {
+        Self(Atomic::new(count.0))
+    }
+
+    /// The count at this moment.
+    ///
+    /// It takes no lock: poll looks at it after the full barrier in `poll_wait`, which pairs with the one
+    /// in [`Word::change`] as a waiter's does.
+    #[inline]
+    pub fn get(&self) -> Count {
+        Count(self.0.load(Relaxed))
+    }
+
+    /// Takes what a read takes, and tells those who wait for room. Sleeps while there is nothing, or
+    /// gives none if it is not to `block`.
+    #[inline]
+    pub fn read<Q: Queue>(
+        &self,
+        mode: Mode,
+        queue: &Q,
+        block: bool,
+    ) -> Result<Option<u64>, Q::Interrupted> {
+        self.transfer(queue, block, Change::Taken, |count| count.take(mode))
+    }
+
+    /// Adds `value`, and tells those who wait for something to read. Sleeps while there is no room for
+    /// all of it, or gives none if it is not to `block`.
+    #[inline]
+    pub fn write<Q: Queue>(
+        &self,
+        value: u64,
+        queue: &Q,
+        block: bool,
+    ) -> Result<Option<()>, Q::Interrupted> {
+        self.transfer(queue, block, Change::Added, |count| count.add(value))
+    }
+
+    #[inline]
+    fn transfer<Q: Queue, R>(
+        &self,
+        queue: &Q,
+        block: bool,
+        change: Change,
+        mut step: impl FnMut(&mut Count) -> Option<R>,
+    ) -> Result<Option<R>, Q::Interrupted> {
+        let result = match self.change(&mut step) {
+            Some(result) => result,
+            None if !block => return Ok(None),
+            None => queue.wait_until(|| self.change(&mut step))?,
+        };
+        if queue.is_active() {
+            queue.wake(change);
+        }
+        Ok(Some(result))
+    }
+
+    /// Replaces the count by what `step` makes of it, if that succeeds.
+    ///
+    /// A success is a full barrier. What comes after it, the look at the queue, comes after the change:
+    /// it pairs with the barrier in `Wait::announce`, and with the one in `poll_wait`
+    /// (include/linux/poll.h).
+    #[inline]
+    fn change<R>(&self, mut step: impl FnMut(&mut Count) -> Option<R>) -> Option<R> {
+        let mut old = self.0.load(Relaxed);
+        loop {
+            let mut count = Count(old);
+            let result = step(&mut count)?;
+            match self.0.cmpxchg(old, count.0, Full) {
+                Ok(_) => return Some(result),
+                Err(now) => old = now,
+            }
+        }
     }
 }
 

@@ -9,3 +9,8 @@
 )]
 
 pub(crate) mod counter;
+
+/// The kernel's atomics. The host has its own under this name, with the same names in it.
+mod sync {
+    pub(crate) use kernel::sync::atomic::{Atomic, Full, Relaxed};
+}

@@ -6,6 +6,7 @@
  */
 #include <linux/anon_inodes.h>
 #include <linux/fs.h>
+#include <linux/kallsyms.h>
 #include <linux/poll.h>
 #include <linux/xarray.h>
 
@@ -18,6 +19,8 @@ static const __u32 RUST_CONST_HELPER_EPOLLERR = (__force __u32)EPOLLERR;
 static const __u32 RUST_CONST_HELPER_EPOLLHUP = (__force __u32)EPOLLHUP;
 static const __u32 RUST_CONST_HELPER_EPOLLRDNORM = (__force __u32)EPOLLRDNORM;
 static const __u32 RUST_CONST_HELPER_EPOLLWRNORM = (__force __u32)EPOLLWRNORM;
+static const __u32 RUST_CONST_HELPER_POLLFREE = (__force __u32)POLLFREE;
 static const __u32 RUST_CONST_HELPER_FMODE_NOWAIT = (__force __u32)FMODE_NOWAIT;
 static const int RUST_CONST_HELPER_IOCB_NOWAIT = IOCB_NOWAIT;
 static const __u32 RUST_CONST_HELPER_XA_FLAGS_ACCOUNT = (__force __u32)XA_FLAGS_ACCOUNT;
+static const __u32 RUST_CONST_HELPER_KSYM_SYMBOL_LEN = KSYM_SYMBOL_LEN;

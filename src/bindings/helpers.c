@@ -3,26 +3,34 @@
  * Inline functions and macros of the kernel that Rust cannot call and that
  * the kernel crate has no helper for, in the manner of its rust/helpers/.
  */
+#include <linux/list.h>
+#include <linux/preempt.h>
+#include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/wait.h>
 
 #include "helpers.h"
 
-void ipcdemo_helper___add_wait_queue_entry_tail(struct wait_queue_head *head,
-						struct wait_queue_entry *entry)
+bool ipcdemo_helper_in_task(void)
 {
-	__add_wait_queue_entry_tail(head, entry);
+	return in_task();
 }
 
-void ipcdemo_helper___remove_wait_queue(struct wait_queue_head *head,
-					struct wait_queue_entry *entry)
+bool ipcdemo_helper_list_empty_careful(const struct list_head *list)
 {
-	__remove_wait_queue(head, entry);
+	return list_empty_careful(list);
 }
 
-void ipcdemo_helper_set_current_state(unsigned int state)
+bool ipcdemo_helper_set_in_eventfd(bool in_eventfd)
 {
-	set_current_state(state);
+#ifdef CONFIG_EVENTFD
+	bool before = current->in_eventfd;
+
+	current->in_eventfd = in_eventfd;
+	return before;
+#else
+	return false;
+#endif
 }
 
 int ipcdemo_helper_signal_pending_state(unsigned int state)
@@ -32,8 +40,18 @@ int ipcdemo_helper_signal_pending_state(unsigned int state)
 
 int ipcdemo_helper_waitqueue_active(struct wait_queue_head *head)
 {
-	/* The caller holds head->lock, which orders this. */
+	/* The caller holds head->lock, or has executed a full barrier. */
 	return waitqueue_active(head);
+}
+
+pid_t ipcdemo_helper_task_pid_nr_ns(struct task_struct *task, struct pid_namespace *ns)
+{
+	return task_pid_nr_ns(task, ns);
+}
+
+pid_t ipcdemo_helper_task_tgid_nr_ns(struct task_struct *task, struct pid_namespace *ns)
+{
+	return task_tgid_nr_ns(task, ns);
 }
 
 void ipcdemo_helper___set_current_state(unsigned int state)
@@ -41,9 +59,27 @@ void ipcdemo_helper___set_current_state(unsigned int state)
 	__set_current_state(state);
 }
 
-void ipcdemo_helper_set_in_eventfd(bool in_eventfd)
+void ipcdemo_helper_get_task_comm(char *comm, struct task_struct *task)
 {
-#ifdef CONFIG_EVENTFD
-	current->in_eventfd = in_eventfd;
-#endif
+	strscpy_pad(comm, task->comm, TASK_COMM_LEN);
+}
+
+void ipcdemo_helper_list_add(struct list_head *entry, struct list_head *after)
+{
+	list_add(entry, after);
+}
+
+void ipcdemo_helper_list_del_init(struct list_head *entry)
+{
+	list_del_init(entry);
+}
+
+void ipcdemo_helper_list_del_init_careful(struct list_head *entry)
+{
+	list_del_init_careful(entry);
+}
+
+void ipcdemo_helper_set_current_state(unsigned int state)
+{
+	set_current_state(state);
 }

@@ -11,9 +11,9 @@ use crate::{
         file::{is_nonblocking, FileOperations, Kiocb, Seek},
         poll::{PollEvent, PollEvents, PollTable},
         registry::Registry,
-        wait_queue::{new_wait_queue, WaitQueue}, //
+        wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
     },
-    algorithms::counter::{Count, Mode}, //
+    algorithms::counter::{Change, Count, Mode, Queue, Word}, //
 };
 use kernel::{
     fs::{File, LocalFile},
@@ -32,11 +32,14 @@ pub(crate) static LIVE: Registry<Counter> = Registry::new();
 ///
 /// Readers and writers stand on one queue and are woken whoever comes: as in the original, where
 /// exclusive sleepers would hide a wake-up from those behind an `EPOLLEXCLUSIVE` watcher.
+///
+/// The count is no business of the queue's lock: `algorithms/counter.rs` tells how the two meet.
 #[pin_data]
 pub(crate) struct Counter {
-    /// The count, and who waits for it to change.
+    count: Word,
+    /// Who waits for the count to change. Its lock guards who is on it, and nothing else.
     #[pin]
-    wqh: WaitQueue<Count>,
+    wqh: WaitQueue<()>,
     mode: Mode,
     /// The number under which it is listed. The shared one is not.
     id: Option<u32>,
@@ -67,7 +70,8 @@ impl Counter {
     fn new(count: u32, mode: Mode, id: Option<u32>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                wqh <- new_wait_queue!(Count::new(count), "Counter::wqh"),
+                count: Word::new(Count::new(count)),
+                wqh <- new_wait_queue!((), "Counter::wqh"),
                 mode,
                 id,
             }),
@@ -80,10 +84,39 @@ impl Counter {
         self.mode
     }
 
-    /// The count and the number of entries on the queue, at one moment.
-    pub(crate) fn snapshot(&self) -> (u64, usize) {
-        let count = self.wqh.lock();
-        (count.get(), count.count_entries())
+    /// The count.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.get().get()
+    }
+
+    /// How many entries are on the queue.
+    pub(crate) fn count_waiters(&self) -> usize {
+        self.wqh.lock().count_entries()
+    }
+}
+
+impl Queue for WaitQueue<()> {
+    type Interrupted = Error;
+
+    #[inline]
+    fn is_active(&self) -> bool {
+        self.is_active()
+    }
+
+    fn wake(&self, change: Change) {
+        let event = match change {
+            Change::Taken => PollEvent::Out,
+            Change::Added => PollEvent::In,
+        };
+        self.lock().wake(&Wake::one().key(event));
+    }
+
+    /// C: `wait_event_interruptible_locked_irq`, whose entries stand at the tail, too.
+    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R> {
+        match self.wait_until(&Wait::interruptible().at_tail(), condition) {
+            Waited::Condition(result, _) => Ok(result),
+            Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
+        }
     }
 }
 
@@ -101,14 +134,11 @@ impl FileOperations for Counter {
         if to.len() < size_of::<u64>() {
             return Err(EINVAL);
         }
-        let mut count = self.wqh.lock();
-        let taken = match count.take(self.mode) {
-            Some(taken) => taken,
-            None if is_nonblocking(io.file()) || io.nowait() => return Err(EAGAIN),
-            None => count.wait_interruptible(|count| count.take(self.mode))?,
-        };
-        count.wake(PollEvent::Out);
-        drop(count);
+        let block = !is_nonblocking(io.file()) && !io.nowait();
+        let taken = self
+            .count
+            .read(self.mode, &self.wqh, block)?
+            .ok_or(EAGAIN)?;
 
         match to.copy_to_iter(&taken.to_ne_bytes()) {
             copied if copied == size_of::<u64>() => Ok(copied),
@@ -130,13 +160,9 @@ impl FileOperations for Counter {
         if value > Count::MAX {
             return Err(EINVAL);
         }
-        let mut count = self.wqh.lock();
-        match count.add(value) {
-            Some(()) => (),
-            None if is_nonblocking(file) => return Err(EAGAIN),
-            None => count.wait_interruptible(|count| count.add(value))?,
-        }
-        count.wake(PollEvent::In);
+        self.count
+            .write(value, &self.wqh, !is_nonblocking(file))?
+            .ok_or(EAGAIN)?;
         Ok(size_of::<u64>())
     }
 
@@ -146,9 +172,8 @@ impl FileOperations for Counter {
     /// C: `eventfd_poll`.
     fn poll<'file>(&'file self, table: &PollTable<'file>) -> PollEvents {
         table.register(&self.wqh);
-        // The look comes after the registration, and under the lock: a write before it is seen
-        // here, a write after it finds the poller on the queue.
-        let count = *self.wqh.lock();
+        // A write before this look is seen by it, a write after it finds the poller on the queue.
+        let count = self.count.get();
         let mut events = PollEvents::default();
         if count.is_readable() {
             events |= PollEvent::In;
@@ -161,8 +186,7 @@ impl FileOperations for Counter {
 
     /// C: `eventfd_show_fdinfo`.
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
-        let count = *self.wqh.lock();
-        seq_print!(m, "eventfd-count: {:16x}\n", count.get());
+        seq_print!(m, "eventfd-count: {:16x}\n", self.count());
         seq_print!(m, "eventfd-id: {}\n", self.id.unwrap_or(0));
         seq_print!(
             m,
@@ -176,7 +200,7 @@ impl FileOperations for Counter {
     /// C: `eventfd_release`.
     fn release(&self) {
         if let Some(id) = self.id {
-            self.wqh.lock().wake(PollEvent::Hup);
+            self.wqh.lock().wake(&Wake::one().key(PollEvent::Hup));
             LIVE.remove(id);
         }
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod counter;
 pub(crate) mod null;
+pub(crate) mod waitq;
 
 /// What the objects share: the tables of live ones. They can be made while this exists.
 pub(crate) struct Objects(());
@@ -15,6 +16,7 @@ impl Objects {
     pub(crate) fn new() -> Self {
         counter::LIVE.init();
         null::LIVE.init();
+        waitq::LIVE.init();
         Self(())
     }
 }
@@ -23,5 +25,6 @@ impl Drop for Objects {
     fn drop(&mut self) {
         counter::LIVE.clear();
         null::LIVE.clear();
+        waitq::LIVE.clear();
     }
 }

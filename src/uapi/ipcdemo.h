@@ -63,16 +63,218 @@ struct ipcdemo_counter_args {
 
 #define IPCDEMO_COUNTER_SIZE_VER0	16
 
+/**
+ * struct ipcdemo_waitq_args - make a wait queue
+ * @fd: out: the new descriptor
+ * @flags: IPCDEMO_CLOEXEC, IPCDEMO_NONBLOCK
+ * @word: the first value of its condition word
+ *
+ * A wait queue, bare, with a 64-bit word for those who sleep on it to agree
+ * upon. A read sleeps until it is woken and then returns 0 bytes; a write of any
+ * bytes wakes every sleeper that is not exclusive, and one that is, with the
+ * key POLLIN. What the ioctls IPCDEMO_IOC_WAIT, _WAKE and _WAITERS of the new
+ * descriptor (and of /dev/ipcdemo-waitq) do, they do with all there is to choose.
+ * poll(2) reports POLLIN while the word is not zero, and POLLOUT always.
+ *
+ * As with every wait queue, a wake that finds nobody is not remembered.
+ */
+struct ipcdemo_waitq_args {
+	__s32 fd;
+	__u32 flags;
+	__u64 word;
+};
+
+#define IPCDEMO_WAITQ_SIZE_VER0	16
+
+/*
+ * A key says what a wake is about, a mask what a sleeper wants to hear of: sets
+ * of poll events, POLLIN and so on, out of these.
+ */
+#define IPCDEMO_KEY_ALL		0x3fff
+
+/* struct ipcdemo_wait_args.flags */
+#define IPCDEMO_WAIT_EXCLUSIVE		0x01	/* at the tail; a wake counts those it woke */
+#define IPCDEMO_WAIT_PRIORITY		0x02	/* ahead of all who are not, in order of arrival */
+#define IPCDEMO_WAIT_KILLABLE		0x04	/* only fatal signals end the sleep */
+#define IPCDEMO_WAIT_UNINTERRUPTIBLE	0x08	/* no signal does; needs a timeout */
+#define IPCDEMO_WAIT_TIMEOUT		0x10	/* @timeout_ns counts from now */
+#define IPCDEMO_WAIT_ABSTIME		0x20	/* @timeout_ns is a CLOCK_MONOTONIC time */
+#define IPCDEMO_WAIT_EXPECT		0x40	/* sleep only if the word is @expected */
+
+/* The longest sleep that IPCDEMO_WAIT_UNINTERRUPTIBLE may ask for. */
+#define IPCDEMO_UNINTERRUPTIBLE_MAX_NS	10000000000ULL
+
+/* struct ipcdemo_wait_args.linger_us, at most. */
+#define IPCDEMO_LINGER_MAX_US	1000
+
+/* struct ipcdemo_wait_args.reason */
+#define IPCDEMO_WOKEN		1	/* by a wake; the call returns 0 */
+#define IPCDEMO_CHANGED		2	/* the word was not @expected: EAGAIN */
+#define IPCDEMO_TIMED_OUT	3	/* ETIMEDOUT */
+#define IPCDEMO_SIGNALED	4	/* EINTR */
+
+/* stopped_by: why a walk along the queue ended. */
+#define IPCDEMO_STOPPED_BY_END		0	/* it reached the queue's end */
+#define IPCDEMO_STOPPED_BY_QUOTA	1	/* as many exclusive ones were woken as it wanted */
+#define IPCDEMO_STOPPED_BY_ENTRY	2	/* an entry's wake function said so */
+
+/**
+ * struct ipcdemo_wait_args - sleep on a wait queue
+ * @expected: with IPCDEMO_WAIT_EXPECT: what the word has to be
+ * @timeout_ns: with IPCDEMO_WAIT_TIMEOUT or IPCDEMO_WAIT_ABSTIME: for how long, or until when
+ * @flags: IPCDEMO_WAIT_*
+ * @mask: the keys to be woken by; 0 for any. A wake without a key wakes all.
+ * @linger_us: to study a race: once the sleep was ended by time or signal, stay on the queue
+ *             for so many microseconds more, where a wake can still find the task
+ * @reserved: must be zero
+ * @word: out: the word at the end
+ * @slept_ns: out: how long it took
+ * @remaining_ns: out: what was left of the timeout
+ * @reason: out: IPCDEMO_WOKEN and so on
+ * @key: out: the key of the wake, 0 if it had none
+ * @waker_pid: out: the process that woke; 0 if it cannot be seen from here
+ * @waker_tid: out: its thread
+ * @walked: out: the waker's walk had come to so many entries, the caller's included
+ * @called: out: and had called so many wake functions
+ * @woken: out: and so many of them had woken somebody
+ * @stopped_by: out: IPCDEMO_STOPPED_BY_QUOTA if the walk was content then, else 0
+ * @passed_on: out: the sleep was ended by time or signal and a wake that counts
+ *             exclusive sleepers took the caller for one all the same: 1 if the
+ *             wake was passed on to another, 2 if there was nobody to pass it to
+ * @reserved2: out: zero
+ *
+ * The receipt (@word and what follows) is written whatever the outcome is, for
+ * which the call returns 0 or fails with EAGAIN, ETIMEDOUT or EINTR as futex(2)
+ * does. It is never restarted after a signal. What describes the wake is 0
+ * unless one woke, or was passed on.
+ */
+struct ipcdemo_wait_args {
+	__u64 expected;
+	__u64 timeout_ns;
+	__u32 flags;
+	__u32 mask;
+	__u32 linger_us;
+	__u32 reserved;
+	__u64 word;
+	__u64 slept_ns;
+	__u64 remaining_ns;
+	__u32 reason;
+	__u32 key;
+	__s32 waker_pid;
+	__s32 waker_tid;
+	__u32 walked;
+	__u32 called;
+	__u32 woken;
+	__u32 stopped_by;
+	__u32 passed_on;
+	__u32 reserved2;
+};
+
+#define IPCDEMO_WAIT_SIZE_VER0	96
+
+/* struct ipcdemo_wake_args.flags */
+#define IPCDEMO_WAKE_SYNC	0x01	/* the waker is about to sleep: do not preempt it */
+#define IPCDEMO_WAKE_SET	0x02	/* set the word to @word in the same step */
+
+/**
+ * struct ipcdemo_wake_args - wake those on a wait queue
+ * @word: in, with IPCDEMO_WAKE_SET: the word's new value; out: its value
+ * @flags: IPCDEMO_WAKE_*
+ * @nr: how many exclusive sleepers at most; 0 for all
+ * @key: what it is about; 0 to reach everyone whatever their mask
+ * @reserved: must be zero
+ * @walked: out: entries that the walk came to
+ * @called: out: wake functions called
+ * @woken: out: those that woke somebody
+ * @exclusive: out: of these, exclusive ones
+ * @stopped_by: out: IPCDEMO_STOPPED_BY_*
+ * @reserved2: out: zero
+ */
+struct ipcdemo_wake_args {
+	__u64 word;
+	__u32 flags;
+	__u32 nr;
+	__u32 key;
+	__u32 reserved;
+	__u32 walked;
+	__u32 called;
+	__u32 woken;
+	__u32 exclusive;
+	__u32 stopped_by;
+	__u32 reserved2;
+};
+
+#define IPCDEMO_WAKE_SIZE_VER0	48
+
+/* struct ipcdemo_waiter.kind */
+#define IPCDEMO_WAITER_TASK	1	/* a task asleep in this module */
+#define IPCDEMO_WAITER_POLL	2	/* poll(2) or select(2) */
+#define IPCDEMO_WAITER_EPOLL	3	/* an item of an epoll set */
+#define IPCDEMO_WAITER_IO_URING	4	/* a poll by io_uring */
+#define IPCDEMO_WAITER_OTHER	5	/* see its function */
+
+/* struct ipcdemo_waiter.flags: WQ_FLAG_* of the kernel, by value too */
+#define IPCDEMO_WAITER_EXCLUSIVE	0x01
+#define IPCDEMO_WAITER_PRIORITY		0x10
+
+/**
+ * struct ipcdemo_waiter - one entry of a wait queue
+ * @since_ns: task: asleep since this CLOCK_MONOTONIC time; others: 0
+ * @position: 0 is woken first
+ * @kind: IPCDEMO_WAITER_*
+ * @flags: IPCDEMO_WAITER_EXCLUSIVE, IPCDEMO_WAITER_PRIORITY
+ * @key: task, poll: the events waited for, 0 for any; others: 0
+ * @pid: task, poll: the process; 0 if it cannot be seen from here, or is not known
+ * @tid: its thread
+ * @comm: its name
+ * @function: the wake function's symbol
+ */
+struct ipcdemo_waiter {
+	__u64 since_ns;
+	__u32 position;
+	__u32 kind;
+	__u32 flags;
+	__u32 key;
+	__s32 pid;
+	__s32 tid;
+	char comm[16];
+	char function[64];
+};
+
+/**
+ * struct ipcdemo_waiters_args - tell who is on a wait queue, in order, at one moment
+ * @waiters: a user pointer to an array of struct ipcdemo_waiter
+ * @capacity: how many of them fit there; at most IPCDEMO_WAITERS_MAX are told
+ * @waiter_size: sizeof(struct ipcdemo_waiter) as the caller knows it, up to
+ *               IPCDEMO_WAITER_SIZE_MAX; each element is cut to it or followed by zeros
+ * @count: out: how many were written
+ * @total: out: how many there are
+ * @word: out: the word at that moment
+ */
+struct ipcdemo_waiters_args {
+	__u64 waiters;
+	__u32 capacity;
+	__u32 waiter_size;
+	__u32 count;
+	__u32 total;
+	__u64 word;
+};
+
+#define IPCDEMO_WAITERS_SIZE_VER0	32
+#define IPCDEMO_WAITERS_MAX	4096
+#define IPCDEMO_WAITER_SIZE_MAX	4096
+
 /* struct ipcdemo_object.kind */
 #define IPCDEMO_KIND_NULL	1
 #define IPCDEMO_KIND_COUNTER	2
+#define IPCDEMO_KIND_WAITQ	3
 
 /**
  * struct ipcdemo_object - one live object, as IPCDEMO_IOC_LIST tells of it
  * @id: unique among live objects: the kind in the upper half, and in the lower
- *      half the number that /proc/PID/fdinfo shows as eventfd-id (counter) or
- *      null-id. Free to be used again after the object's end.
- * @value: counter: its count; null object: 0
+ *      half the number that /proc/PID/fdinfo shows as eventfd-id (counter),
+ *      null-id or waitq-id. Free to be used again after the object's end.
+ * @value: counter: its count; wait queue: its word; null object: 0
  * @kind: IPCDEMO_KIND_*
  * @flags: the object's own flags (IPCDEMO_COUNTER_SEMAPHORE)
  * @waiters: entries on its wait queue: sleeping tasks, pollers, epoll items
@@ -118,6 +320,12 @@ struct ipcdemo_list_args {
 #define IPCDEMO_IOC_MAGIC	0xBC
 #define IPCDEMO_IOC_NULL	_IOWR(IPCDEMO_IOC_MAGIC, 0x01, struct ipcdemo_null_args)
 #define IPCDEMO_IOC_COUNTER	_IOWR(IPCDEMO_IOC_MAGIC, 0x02, struct ipcdemo_counter_args)
+#define IPCDEMO_IOC_WAITQ	_IOWR(IPCDEMO_IOC_MAGIC, 0x03, struct ipcdemo_waitq_args)
 #define IPCDEMO_IOC_LIST	_IOWR(IPCDEMO_IOC_MAGIC, 0x10, struct ipcdemo_list_args)
+
+/* Of a wait queue's descriptor, and of /dev/ipcdemo-waitq. */
+#define IPCDEMO_IOC_WAIT	_IOWR(IPCDEMO_IOC_MAGIC, 0x20, struct ipcdemo_wait_args)
+#define IPCDEMO_IOC_WAKE	_IOWR(IPCDEMO_IOC_MAGIC, 0x21, struct ipcdemo_wake_args)
+#define IPCDEMO_IOC_WAITERS	_IOWR(IPCDEMO_IOC_MAGIC, 0x22, struct ipcdemo_waiters_args)
 
 #endif /* _UAPI_IPCDEMO_H */

@@ -1,0 +1,640 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What has no face in user space, and what a test must bring about to the instruction.
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ipcdemo_wait_queue)]
+mod tests {
+    use crate::abstractions::{
+        poll::{PollEvent, PollEvents, PollTable},
+        wait_queue::{new_wait_queue, *},
+    };
+    use core::ffi::{c_int, c_void};
+    use kernel::{
+        impl_has_hr_timer,
+        sync::{
+            atomic::{Atomic, Relaxed},
+            Arc,
+            ArcBorrow, //
+        },
+        time::{
+            hrtimer::{
+                HrTimer,
+                HrTimerCallback,
+                HrTimerCallbackContext,
+                HrTimerPointer,
+                HrTimerRestart,
+                RelativeMode, //
+            },
+            Delta,
+            Monotonic, //
+        },
+    };
+
+    // A failing assertion ends the thread as it is. So nothing is asserted while a lock is held, or
+    // while an entry of this frame is on a queue.
+
+    fn queue() -> Result<Arc<WaitQueue<u32>>> {
+        Arc::pin_init(new_wait_queue!(0, "ipcdemo_wait_queue"), GFP_KERNEL)
+    }
+
+    /// Sets a queue's data and wakes, in interrupt context, once somebody sleeps there.
+    #[pin_data]
+    struct Waker {
+        queue: Arc<WaitQueue<u32>>,
+        #[pin]
+        timer: HrTimer<Self>,
+    }
+
+    const TICK: Delta = Delta::from_micros(100);
+
+    impl HrTimerCallback for Waker {
+        type Pointer<'a> = Arc<Self>;
+
+        fn run(
+            this: ArcBorrow<'_, Self>,
+            mut context: HrTimerCallbackContext<'_, Self>,
+        ) -> HrTimerRestart {
+            let mut guard = this.queue.lock();
+            if !this.queue.is_active() {
+                context.forward_now(TICK);
+                return HrTimerRestart::Restart;
+            }
+            *guard = 7;
+            guard.wake(&Wake::one().key(PollEvent::In));
+            HrTimerRestart::NoRestart
+        }
+    }
+
+    impl_has_hr_timer! {
+        impl HasHrTimer<Self> for Waker {
+            mode: RelativeMode<Monotonic>, field: self.timer
+        }
+    }
+
+    /// An entry of somebody else's, whose function counts its calls, keeps the last key, and gives what
+    /// it is told to.
+    #[repr(C)]
+    struct Foreign {
+        entry: Opaque<kernel::bindings::wait_queue_entry>,
+        gives: c_int,
+        calls: Atomic<u32>,
+        key: Atomic<usize>,
+    }
+
+    /// # Safety
+    ///
+    /// To be called as the wake function of the entry of a `Foreign`.
+    unsafe extern "C" fn called(
+        entry: *mut kernel::bindings::wait_queue_entry,
+        _mode: c_uint,
+        _flags: c_int,
+        key: *mut c_void,
+    ) -> c_int {
+        // SAFETY: By the function's requirements, this is the first field of a `repr(C)` struct.
+        let foreign = unsafe { &*entry.cast::<Foreign>() };
+        foreign.calls.fetch_add(1, Relaxed);
+        foreign.key.store(key.addr(), Relaxed);
+        foreign.gives
+    }
+
+    /// Where a foreign entry stands.
+    #[derive(Clone, Copy)]
+    enum Place {
+        Head,
+        Priority,
+        ExclusiveTail,
+    }
+    use Place::{ExclusiveTail, Head, Priority};
+
+    /// Runs `act` with a foreign entry on the queue, whose function gives `gives`. Tells how often it
+    /// was called, and its last key.
+    fn with_foreign<T>(
+        queue: &WaitQueue<T>,
+        place: Place,
+        gives: c_int,
+        act: impl FnOnce(),
+    ) -> (u32, usize) {
+        let foreign = Foreign {
+            entry: Opaque::zeroed(),
+            gives,
+            calls: Atomic::new(0),
+            key: Atomic::new(0),
+        };
+        let (head, entry) = (queue.as_raw(), foreign.entry.get());
+        // SAFETY: The entry is valid, and off the queue before its frame is gone.
+        unsafe {
+            (*entry).func = Some(called);
+            match place {
+                Head => kernel::bindings::add_wait_queue(head, entry),
+                Priority => kernel::bindings::add_wait_queue_priority(head, entry),
+                ExclusiveTail => kernel::bindings::add_wait_queue_exclusive(head, entry),
+            }
+            act();
+            kernel::bindings::remove_wait_queue(head, entry);
+        }
+        (foreign.calls.load(Relaxed), foreign.key.load(Relaxed))
+    }
+
+    fn soon() -> Option<Deadline> {
+        Some(Deadline::after(2_000_000))
+    }
+
+    /// The flags of the entries on a queue, in order.
+    fn flags<T>(queue: &WaitQueue<T>) -> [Option<u32>; 4] {
+        let mut flags = [None; 4];
+        for (flag, entry) in flags.iter_mut().zip(queue.lock().entries()) {
+            *flag = Some(entry.flags());
+        }
+        flags
+    }
+
+    #[test]
+    fn a_condition_that_holds_is_not_waited_for() -> Result {
+        let queue = queue()?;
+        let locked = queue.lock().wait_until(&Wait::interruptible(), |_| Some(7));
+        let free = queue.wait_until(&Wait::interruptible(), || Some(8));
+        let left = queue.lock().count_entries();
+        assert!(locked == Waited::Condition(7, None));
+        assert!(free == Waited::Condition(8, None));
+        assert_eq!(left, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn the_time_is_up_and_the_entry_is_gone() -> Result {
+        let queue = queue()?;
+        let start = Deadline::now();
+        let wait = Wait::interruptible().until(soon());
+        let locked = queue.lock().wait_until(&wait, |_| None::<()>);
+        let free = queue.wait_until(&Wait::killable().until(soon()), || None::<()>);
+        let bare = queue.lock().sleep(&Wait::uninterruptible().until(soon()));
+        let left = queue.lock().count_entries();
+        assert!(locked == Waited::TimedOut(None));
+        assert!(free == Waited::TimedOut(None));
+        assert!(bare == Waited::TimedOut(None));
+        assert_eq!(left, 0);
+        assert!(Deadline::now().since(start) >= 3 * 2_000_000);
+        Ok(())
+    }
+
+    #[test]
+    fn a_time_in_the_past_is_not_a_long_time() -> Result {
+        let queue = queue()?;
+        let wait = Wait::uninterruptible().until(Some(Deadline::at(0)));
+        assert!(queue.lock().wait_until(&wait, |_| None::<()>) == Waited::TimedOut(None));
+        assert!(queue.wait_until(&wait, || None::<()>) == Waited::TimedOut(None));
+        assert!(queue.lock().sleep(&wait) == Waited::TimedOut(None));
+        Ok(())
+    }
+
+    /// Runs `wait` while a timer wakes whoever comes on the queue, and puts 7 there.
+    fn with_waker<R>(queue: &Arc<WaitQueue<u32>>, wait: impl FnOnce() -> R) -> Result<R> {
+        let its_queue = queue.clone();
+        let waker = pin_init!(Waker {
+            queue: its_queue,
+            timer <- HrTimer::new(),
+        });
+        let timer = Arc::pin_init(waker, GFP_KERNEL)?.start(TICK);
+        let result = wait();
+        // Waits for the callback, if it runs.
+        drop(timer);
+        Ok(result)
+    }
+
+    const MINUTE: u64 = 60_000_000_000;
+
+    #[test]
+    fn a_wake_up_from_an_interrupt_ends_the_wait() -> Result {
+        let queue = queue()?;
+        let wait = Wait::uninterruptible().until(Some(Deadline::after(MINUTE)));
+        let locked = with_waker(&queue, || {
+            queue
+                .lock()
+                .wait_until(&wait, |value| (*value != 0).then_some(*value))
+        })?;
+        let bare = with_waker(&queue, || queue.lock().sleep(&wait.exclusive()))?;
+        let left = queue.lock().count_entries();
+        assert!(matches!(locked, Waited::Condition(7, Some(1..=MINUTE))));
+        assert!(matches!(bare, Waited::Condition((), Some(1..=MINUTE))));
+        assert_eq!(left, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_up_calls_every_entry_with_its_key() -> Result {
+        let queue = queue()?;
+        let (mut entries, mut second) = (0, (0, 0));
+        let mut report = Report::default();
+        let first = with_foreign(&queue, Head, 0, || {
+            second = with_foreign(&queue, Head, 1, || {
+                let mut guard = queue.lock();
+                entries = guard.count_entries();
+                report = guard.wake_and_report(&Wake::one().key(PollEvent::Out));
+            });
+        });
+        let key = PollEvents::from(PollEvent::Out).bits() as usize;
+        assert_eq!(entries, 2);
+        assert_eq!(first, (1, key));
+        assert_eq!(second, (1, key));
+        assert_eq!(
+            report,
+            Report {
+                walked: 2,
+                called: 2,
+                woken: 1,
+                exclusive: 0,
+                stopped_by: StoppedBy::End,
+            }
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_up_reaches_as_many_exclusive_entries_as_it_wants() -> Result {
+        let queue = queue()?;
+        for (wake, calls) in [
+            (Wake::one(), [1, 0, 0]),
+            (Wake::nr(2), [1, 1, 0]),
+            (Wake::nr(3), [1, 1, 1]),
+            (Wake::all(), [1, 1, 1]),
+        ] {
+            let (mut second, mut third, mut shared) = ((0, 0), (0, 0), (0, 0));
+            let mut report = Report::default();
+            let first = with_foreign(&queue, ExclusiveTail, 1, || {
+                second = with_foreign(&queue, ExclusiveTail, 1, || {
+                    third = with_foreign(&queue, ExclusiveTail, 1, || {
+                        shared = with_foreign(&queue, Head, 1, || {
+                            report = queue.lock().wake_and_report(&wake);
+                        });
+                    });
+                });
+            });
+            let woken = calls.iter().sum::<u32>();
+            assert!([first.0, second.0, third.0] == calls);
+            assert_eq!(shared.0, 1);
+            assert_eq!((report.exclusive, report.woken), (woken, woken + 1));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_entry_that_was_not_woken_does_not_count() -> Result {
+        let queue = queue()?;
+        let mut second = (0, 0);
+        let first = with_foreign(&queue, ExclusiveTail, 0, || {
+            second = with_foreign(&queue, ExclusiveTail, 1, || {
+                queue.lock().wake(&Wake::one());
+            });
+        });
+        assert_eq!((first.0, second.0), (1, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn a_negative_return_ends_the_walk() -> Result {
+        let queue = queue()?;
+        let mut report = Report::default();
+        let mut second = (0, 0);
+        let first = with_foreign(&queue, Head, 1, || {
+            second = with_foreign(&queue, Head, -1, || {
+                report = queue.lock().wake_and_report(&Wake::all());
+            });
+        });
+        assert_eq!((first.0, second.0), (0, 1));
+        assert!(report.stopped_by == StoppedBy::Entry && report.walked == 1 && report.woken == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_c_walk_wakes_a_task_of_ours() -> Result {
+        let queue = queue()?;
+        let wait = Wait::uninterruptible().until(Some(Deadline::after(MINUTE)));
+        let mut looks = 0;
+        let waited = queue.wait_until(&wait, || {
+            looks += 1;
+            if looks == 2 {
+                // The task is announced as sleeping, on the queue.
+                //
+                // SAFETY: The head is valid.
+                unsafe {
+                    kernel::bindings::__wake_up(
+                        queue.as_raw(),
+                        kernel::task::TASK_NORMAL,
+                        1,
+                        core::ptr::null_mut(),
+                    )
+                };
+            }
+            (looks == 3).then_some(())
+        });
+        assert!(matches!(waited, Waited::Condition((), Some(1..=MINUTE))));
+        assert_eq!(queue.lock().count_entries(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn priority_is_at_the_head_and_exclusive_at_the_tail() -> Result {
+        const EXCLUSIVE: Option<u32> = Some(kernel::bindings::WQ_FLAG_EXCLUSIVE);
+        const PRIORITY: Option<u32> = Some(kernel::bindings::WQ_FLAG_PRIORITY);
+        const BOTH: Option<u32> =
+            Some(kernel::bindings::WQ_FLAG_EXCLUSIVE | kernel::bindings::WQ_FLAG_PRIORITY);
+        let queue = queue()?;
+        let mut seen = [[None; 4]; 5];
+        with_foreign(&queue, Head, 1, || {
+            with_foreign(&queue, Priority, 1, || {
+                with_foreign(&queue, ExclusiveTail, 1, || {
+                    for (seen, wait) in seen.iter_mut().zip([
+                        Wait::uninterruptible(),
+                        Wait::uninterruptible().exclusive(),
+                        Wait::uninterruptible().priority(),
+                        Wait::uninterruptible().priority().exclusive(),
+                        Wait::uninterruptible().at_tail(),
+                    ]) {
+                        let wait = wait.until(Some(Deadline::at(0)));
+                        let _ = queue.wait_until(&wait, || {
+                            *seen = flags(&queue);
+                            None::<()>
+                        });
+                    }
+                });
+            });
+        });
+        assert!(seen[0] == [PRIORITY, Some(0), Some(0), EXCLUSIVE]);
+        assert!(seen[1] == [PRIORITY, Some(0), EXCLUSIVE, EXCLUSIVE]);
+        assert!(seen[2] == [PRIORITY, PRIORITY, Some(0), EXCLUSIVE]);
+        assert!(seen[3] == [PRIORITY, BOTH, Some(0), EXCLUSIVE]);
+        assert!(seen[4] == [PRIORITY, Some(0), EXCLUSIVE, Some(0)]);
+        Ok(())
+    }
+
+    /// Waits without success while `wake` is called once, with the task announced as sleeping and its
+    /// time up; behind it is a foreign exclusive entry. Tells how the wait ended and how often the
+    /// foreign entry was called.
+    fn leaving(queue: &WaitQueue<u32>, wait: &Wait<'_>, wake: Wake) -> (Waited<()>, u32) {
+        let wait = wait.until(Some(Deadline::at(0)));
+        let mut looks = 0;
+        let mut waited = Waited::Condition((), None);
+        let foreign = with_foreign(queue, ExclusiveTail, 1, || {
+            waited = queue.wait_until(&wait, || {
+                looks += 1;
+                if looks == 2 {
+                    queue.wake(&wake);
+                }
+                None
+            });
+        });
+        (waited, foreign.0)
+    }
+
+    #[test]
+    fn an_exclusive_wake_up_taken_by_one_who_leaves_is_passed_on() -> Result {
+        let queue = queue()?;
+        // With priority, so that it stands before the foreign entry.
+        let wait = Wait::interruptible().exclusive().priority();
+        let (waited, calls) = leaving(&queue, &wait, Wake::one().key(PollEvent::In));
+        assert!(matches!(
+            waited,
+            Waited::TimedOut(Some(Report { exclusive: 1, .. }))
+        ));
+        assert_eq!(calls, 1);
+
+        // One that is not exclusive took nothing from the other, which was woken beside it.
+        let (waited, calls) = leaving(&queue, &Wait::interruptible(), Wake::one());
+        assert!(waited == Waited::TimedOut(None));
+        assert_eq!(calls, 1);
+
+        // A wake-up that does not take it is none of its business.
+        let wait = wait.mask(PollEvent::Out.into());
+        let (waited, calls) = leaving(&queue, &wait, Wake::one().key(PollEvent::In));
+        assert!(waited == Waited::TimedOut(None));
+        assert_eq!(calls, 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_up_that_did_not_meet_the_condition_is_passed_on_by_one_who_leaves() -> Result {
+        let queue = queue()?;
+        let deadline = Deadline::after(20_000_000);
+        let wait = Wait::uninterruptible().exclusive().until(Some(deadline));
+        let mut locked = Waited::Condition((), None);
+        let mut looks = 0;
+        let foreign = with_waker(&queue, || {
+            queue.lock().wait_until(&wait, |_| {
+                looks += 1;
+                // The second look is after the timer's wake-up.
+                while looks == 2 && Deadline::now() <= deadline {}
+                None
+            })
+        });
+        core::mem::swap(&mut locked, &mut foreign?);
+        assert!(matches!(locked, Waited::TimedOut(Some(_))));
+        assert_eq!(looks, 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_mask_leaves_out_what_is_about_other_events() -> Result {
+        let queue = queue()?;
+        let read = PollEvents::from(PollEvent::In);
+        let wait = Wait::uninterruptible().until(Some(Deadline::at(0)));
+        for (mask, key, taken) in [
+            (read, PollEvents::empty(), true),
+            (read, read, true),
+            (read, PollEvent::Out.into(), false),
+            (read, read | PollEvent::Out, true),
+            (PollEvents::empty(), PollEvent::Out.into(), true),
+        ] {
+            let mut report = Report::default();
+            let mut looks = 0;
+            let _ = queue.wait_until(&wait.mask(mask), || {
+                looks += 1;
+                if looks == 2 {
+                    report = queue.lock().wake_and_report(&Wake::one().key(key));
+                }
+                None::<()>
+            });
+            assert_eq!(report.called, 1);
+            assert_eq!(report.woken, u32::from(taken));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_function_of_ones_own_decides() -> Result {
+        let queue = queue()?;
+        let wait = Wait::uninterruptible().until(Some(Deadline::at(0)));
+        for (verdict, taken, stopped_by) in [
+            (Verdict::Ignore, 0, StoppedBy::End),
+            (Verdict::Wake, 1, StoppedBy::End),
+            (Verdict::Stop, 0, StoppedBy::Entry),
+        ] {
+            let (key, position) = (Atomic::new(0u32), Atomic::new(0u32));
+            let judge = |call: &Call<'_>| {
+                key.store(call.key().bits(), Relaxed);
+                let walked = call.progress().map_or(0, |progress| progress.report.walked);
+                position.store(walked, Relaxed);
+                verdict
+            };
+            let mut report = Report::default();
+            let mut looks = 0;
+            with_foreign(&queue, Priority, 0, || {
+                let _ = queue.wait_until(&wait.function(&judge), || {
+                    looks += 1;
+                    if looks == 2 {
+                        report = queue
+                            .lock()
+                            .wake_and_report(&Wake::one().key(PollEvent::Hup));
+                    }
+                    None::<()>
+                });
+            });
+            assert_eq!(key.load(Relaxed), PollEvents::from(PollEvent::Hup).bits());
+            assert_eq!(position.load(Relaxed), 2);
+            assert_eq!((report.walked, report.woken), (2, taken));
+            assert!(report.stopped_by == stopped_by);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn who_wakes_is_told_as_the_woken_sees_it() -> Result {
+        let queue = queue()?;
+        let (pid, tid) = (Atomic::new(-1i32), Atomic::new(-1i32));
+        let judge = |call: &Call<'_>| {
+            let waker = call.waker();
+            pid.store(waker.0, Relaxed);
+            tid.store(waker.1, Relaxed);
+            Verdict::Wake
+        };
+        let wait = Wait::uninterruptible().function(&judge);
+        let mut looks = 0;
+        let _ = queue.wait_until(&wait.until(Some(Deadline::at(0))), || {
+            looks += 1;
+            if looks == 2 {
+                queue.wake(&Wake::one());
+            }
+            None::<()>
+        });
+        assert_eq!(tid.load(Relaxed), kernel::current!().pid());
+        // An interrupt is no task.
+        let _ = with_waker(&queue, || queue.lock().sleep(&wait))?;
+        assert_eq!((pid.load(Relaxed), tid.load(Relaxed)), (0, 0));
+        Ok(())
+    }
+
+    /// An entry that heeds `POLLFREE`, as that of epoll.
+    #[repr(C)]
+    struct Poller {
+        entry: Opaque<kernel::bindings::wait_queue_entry>,
+        key: Atomic<usize>,
+    }
+
+    /// # Safety
+    ///
+    /// To be called as the wake function of the entry of a `Poller`.
+    unsafe extern "C" fn freed(
+        entry: *mut kernel::bindings::wait_queue_entry,
+        _mode: c_uint,
+        _flags: c_int,
+        key: *mut c_void,
+    ) -> c_int {
+        // SAFETY: By the function's requirements, this is the first field of a `repr(C)` struct. The
+        // entry is on the queue, whose lock is held.
+        unsafe {
+            (*entry.cast::<Poller>()).key.store(key.addr(), Relaxed);
+            crate::bindings::list_del_init(&raw mut (*entry).entry);
+        }
+        1
+    }
+
+    /// What is dropped, and when.
+    struct Dropped<'a>(&'a Atomic<u32>);
+
+    impl Drop for Dropped<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_ends_tells_its_pollers_and_stays_for_those_under_rcu() -> Result {
+        const POLLFREE: usize = crate::bindings::POLLFREE as usize;
+        let drops = Atomic::new(0u32);
+        let queue = WaitQueueBox::new(
+            Dropped(&drops),
+            c"WaitQueueBox",
+            kernel::static_lock_class!(),
+        )?;
+        let poller = Poller {
+            entry: Opaque::zeroed(),
+            key: Atomic::new(0),
+        };
+        let (head, entry) = (queue.as_raw(), poller.entry.get());
+        // SAFETY: The entry is valid, and off the queue once that has ended.
+        unsafe {
+            (*entry).func = Some(freed);
+            kernel::bindings::add_wait_queue(head, entry);
+        }
+        let rcu = kernel::sync::rcu::read_lock();
+        drop(queue);
+        // As epoll does when it leaves just then: it takes the lock, and finds its entry off the queue.
+        //
+        // SAFETY: By what this tests, the head is there until the grace period ends.
+        unsafe { kernel::bindings::remove_wait_queue(head, entry) };
+        drop(rcu);
+        let hup = PollEvents::from(PollEvent::Hup).bits() as usize;
+        assert_eq!(poller.key.load(Relaxed), POLLFREE | hup);
+        assert_eq!(drops.load(Relaxed), 1);
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// To be called by `poll_wait` with the table below.
+    unsafe extern "C" fn queue_poller(
+        _file: *mut kernel::bindings::file,
+        head: *mut kernel::bindings::wait_queue_head,
+        table: *mut kernel::bindings::poll_table,
+    ) {
+        // SAFETY: The table is the first field of a `Table`, whose poller outlives the queue.
+        unsafe {
+            let poller = (*table.cast::<Table>()).poller;
+            (*(*poller).entry.get()).func = Some(freed);
+            kernel::bindings::add_wait_queue(head, (*poller).entry.get());
+        }
+    }
+
+    #[repr(C)]
+    struct Table {
+        table: kernel::bindings::poll_table,
+        poller: *const Poller,
+    }
+
+    #[test]
+    fn a_poll_table_registers_a_queue_that_can_end() -> Result {
+        let queue = WaitQueueBox::new(0, c"WaitQueueBox", kernel::static_lock_class!())?;
+        let poller = Poller {
+            entry: Opaque::zeroed(),
+            key: Atomic::new(0),
+        };
+        let mut table = Table {
+            table: kernel::bindings::poll_table {
+                _qproc: Some(queue_poller),
+                _key: 0,
+            },
+            poller: &poller,
+        };
+        // SAFETY: The table is valid; its function does not look at the file. The poller heeds POLLFREE.
+        unsafe {
+            PollTable::from_raw(core::ptr::null_mut(), (&raw mut table).cast())
+                .register_boxed(&queue);
+        }
+        let entries = queue.lock().count_entries();
+        drop(queue);
+        assert_eq!(entries, 1);
+        assert!(poller.key.load(Relaxed) != 0);
+        Ok(())
+    }
+}
