@@ -20,6 +20,9 @@ mod algorithms;
 mod bindings;
 #[path = "src/device.rs"]
 mod device;
+#[cfg(CONFIG_KUNIT = "y")]
+#[path = "src/kunit.rs"]
+mod kunit;
 #[path = "src/objects/mod.rs"]
 mod objects;
 

@@ -25,7 +25,8 @@
 //! C headers: [`include/linux/wait.h`](srctree/include/linux/wait.h).
 
 mod boxed;
-mod kunit;
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) mod kunit;
 mod listing;
 mod wait;
 mod wake;
@@ -233,18 +234,16 @@ impl<T> WaitQueue<T> {
         // SAFETY: The entry is new, and from here on stays where it is.
         unsafe { entry.link(wait) };
         let mut slept = false;
-        // Whether a wake-up ended the last sleep. If the condition does not hold all the same and the
-        // task leaves, that wake-up was for somebody else.
-        let mut taken;
         let ended = loop {
             let guard = self.lock();
-            // SAFETY: The lock is held; the entry is off the queue if it is put on it, and `leave`
-            // takes it off.
-            unsafe {
-                taken = slept && entry.is_off();
-                if entry.is_off() {
-                    entry.enqueue(self.as_raw());
-                }
+            // SAFETY: The lock is held.
+            let off = unsafe { entry.is_off() };
+            // Whether a wake-up ended the last sleep. If the condition does not hold all the same and
+            // the task leaves, that wake-up was for somebody else.
+            let taken = slept && off;
+            if off {
+                // SAFETY: It is off; the lock is held; `leave` takes it off again.
+                unsafe { entry.enqueue(self.as_raw()) };
             }
             // Queued, announced, and only then looked: a waker that changes and then looks finds the
             // entry, or has changed what is looked at here.
@@ -255,20 +254,24 @@ impl<T> WaitQueue<T> {
             }
             if let Some(over) = wait.over() {
                 wait.linger_now();
-                break Err(over);
+                break Err((over, taken));
             }
             wait.sleep();
             slept = true;
+            // A task that was woken and finds what it waited for needs no lock, which the waker may
+            // hold for some time yet.
+            if let Some(result) = condition() {
+                break Ok(result);
+            }
         };
-        // The lock was free between the last look at the condition and this, and the task announced as
-        // sleeping: a wake-up may have taken it for a sleeper.
-        //
         // SAFETY: The entry was put on this queue.
-        taken |= unsafe { self.leave(&entry) };
+        let off = unsafe { self.leave(&entry) };
         match ended {
             Ok(result) => Waited::Condition(result, wait.left()),
-            Err(over) if taken => self.lock().pass_on(over, wait, &entry),
-            Err(over) => over.into_waited(None),
+            // The lock was free between the last look at the condition and leaving, and the task was
+            // announced as sleeping: a wake-up may have taken it for a sleeper then, too.
+            Err((over, taken)) if taken || off => self.lock().pass_on(over, wait, &entry),
+            Err((over, _)) => over.into_waited(None),
         }
     }
 
@@ -419,13 +422,20 @@ impl<'a, T> Guard<'a, T> {
             entry.link(wait);
             entry.enqueue(self.queue.as_raw());
         }
+        let queue = self.queue;
         let over = loop {
             // As in `wait_until`.
             wait.announce();
             if let Some(over) = wait.over() {
                 break over;
             }
-            self.unlocked(|| wait.sleep());
+            drop(self);
+            wait.sleep();
+            // A task that was woken needs no lock, which the waker may hold for some time yet.
+            if entry.is_off_careful() {
+                return Waited::Condition((), wait.left());
+            }
+            self = queue.lock();
             // SAFETY: The lock is held.
             if unsafe { entry.is_off() } {
                 return Waited::Condition((), wait.left());

@@ -67,7 +67,7 @@ impl Counter {
         Self::new(0, Mode::Sum, None)
     }
 
-    fn new(count: u32, mode: Mode, id: Option<u32>) -> Result<Arc<Self>> {
+    pub(crate) fn new(count: u32, mode: Mode, id: Option<u32>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 count: Word::new(Count::new(count)),

@@ -119,7 +119,7 @@ impl Waitq {
         Self::new(0, None)
     }
 
-    fn new(word: u64, id: Option<u32>) -> Result<Arc<Self>> {
+    pub(crate) fn new(word: u64, id: Option<u32>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 queue <- new_wait_queue!(word, "Waitq::queue"),

@@ -2,19 +2,184 @@
 
 //! What has no face in user space, and what a test must bring about to the instruction.
 
-use kernel::macros::kunit_tests;
+use super::WaitQueue;
+use crate::{
+    abstractions::{
+        file::FileOperations,
+        poll::PollTable, //
+    },
+    bindings, //
+};
+use core::{
+    cell::Cell,
+    ffi::{c_int, c_void},
+    ptr, //
+};
+use kernel::{
+    bindings::{poll_table, wait_queue_entry, wait_queue_head},
+    macros::kunit_tests,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+    types::Opaque, //
+};
+
+/// An entry of somebody else's, which counts its calls and keeps the last key. It heeds `POLLFREE`, as
+/// that of epoll.
+#[repr(C)]
+struct Foreign {
+    entry: Opaque<wait_queue_entry>,
+    /// What its wake function gives.
+    gives: c_int,
+    calls: Atomic<u32>,
+    key: Atomic<usize>,
+    /// The queue that it was put on by a poll table.
+    head: Cell<*mut wait_queue_head>,
+}
+
+impl Foreign {
+    fn new(gives: c_int) -> Self {
+        let foreign = Self {
+            entry: Opaque::zeroed(),
+            gives,
+            calls: Atomic::new(0),
+            key: Atomic::new(0),
+            head: Cell::new(ptr::null_mut()),
+        };
+        // SAFETY: The entry is valid, and on no queue.
+        unsafe { (*foreign.entry.get()).func = Some(called) };
+        foreign
+    }
+
+    /// How often it was called, and the last key.
+    fn seen(&self) -> (u32, usize) {
+        (self.calls.load(Relaxed), self.key.load(Relaxed))
+    }
+}
+
+/// # Safety
+///
+/// To be called as the wake function of the entry of a `Foreign`, with the queue's lock held.
+unsafe extern "C" fn called(
+    entry: *mut wait_queue_entry,
+    _mode: c_uint,
+    _flags: c_int,
+    key: *mut c_void,
+) -> c_int {
+    // SAFETY: By the function's requirements, this is the first field of a `repr(C)` struct.
+    let foreign = unsafe { &*entry.cast::<Foreign>() };
+    foreign.calls.fetch_add(1, Relaxed);
+    foreign.key.store(key.addr(), Relaxed);
+    if key.addr() & bindings::POLLFREE as usize != 0 {
+        // SAFETY: It is on a queue whose lock is held.
+        unsafe { bindings::list_del_init(&raw mut (*entry).entry) };
+    }
+    foreign.gives
+}
+
+/// Where a foreign entry stands.
+#[derive(Clone, Copy)]
+enum Place {
+    Head,
+    Priority,
+    ExclusiveTail,
+}
+
+/// Runs `act` with a foreign entry on the queue, whose function gives `gives`. Tells how often it was
+/// called, and its last key.
+fn with_foreign<T>(
+    queue: &WaitQueue<T>,
+    place: Place,
+    gives: c_int,
+    act: impl FnOnce(),
+) -> (u32, usize) {
+    let foreign = Foreign::new(gives);
+    let (head, entry) = (queue.as_raw(), foreign.entry.get());
+    // SAFETY: The entry is valid, and off the queue before its frame is gone.
+    unsafe {
+        match place {
+            Place::Head => kernel::bindings::add_wait_queue(head, entry),
+            Place::Priority => kernel::bindings::add_wait_queue_priority(head, entry),
+            Place::ExclusiveTail => kernel::bindings::add_wait_queue_exclusive(head, entry),
+        }
+        act();
+        kernel::bindings::remove_wait_queue(head, entry);
+    }
+    foreign.seen()
+}
+
+/// A poll table whose function puts a [`Foreign`] on the queue.
+#[repr(C)]
+struct Table<'a> {
+    table: poll_table,
+    foreign: &'a Foreign,
+}
+
+impl<'a> Table<'a> {
+    fn new(foreign: &'a Foreign) -> Self {
+        Self {
+            table: poll_table {
+                _qproc: Some(queue_foreign),
+                _key: 0,
+            },
+            foreign,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The caller takes the entry off its queue before `'file` ends, or lets it heed `POLLFREE`.
+    unsafe fn with<'file>(&mut self, act: impl FnOnce(&PollTable<'file>)) {
+        // SAFETY: The table is valid for the call, and its function does not look at the file. The rest
+        // is up to the caller.
+        act(&unsafe { PollTable::from_raw(ptr::null_mut(), (&raw mut self.table).cast()) });
+    }
+}
+
+/// # Safety
+///
+/// To be called by `poll_wait` with the table of a `Table`.
+unsafe extern "C" fn queue_foreign(
+    _file: *mut kernel::bindings::file,
+    head: *mut wait_queue_head,
+    table: *mut poll_table,
+) {
+    // SAFETY: By the function's requirements, the table is the first field of a `repr(C)` struct.
+    let foreign = unsafe { (*table.cast::<Table<'_>>()).foreign };
+    foreign.head.set(head);
+    // SAFETY: `head` is valid, and the entry on no queue.
+    unsafe { kernel::bindings::add_wait_queue(head, foreign.entry.get()) };
+}
+
+/// Runs `act` while somebody polls `object`. Tells how often the poller was called, and the last key.
+pub(crate) fn while_polled<T: FileOperations>(object: &T, act: impl FnOnce()) -> (u32, usize) {
+    let foreign = Foreign::new(1);
+    // SAFETY: The entry is taken off below, before `object` can go.
+    unsafe {
+        Table::new(&foreign).with(|table| {
+            let _ = object.poll(table);
+        });
+    }
+    act();
+    if !foreign.head.get().is_null() {
+        // SAFETY: The entry is on this queue, which is part of `object`.
+        unsafe { kernel::bindings::remove_wait_queue(foreign.head.get(), foreign.entry.get()) };
+    }
+    foreign.seen()
+}
 
 #[kunit_tests(ipcdemo_wait_queue)]
 mod tests {
+    use super::{
+        Place::{ExclusiveTail, Head, Priority},
+        *,
+    };
     use crate::abstractions::{
-        poll::{PollEvent, PollEvents, PollTable},
+        poll::{PollEvent, PollEvents},
         wait_queue::{new_wait_queue, *},
     };
-    use core::ffi::{c_int, c_void};
     use kernel::{
         impl_has_hr_timer,
         sync::{
-            atomic::{Atomic, Relaxed},
             Arc,
             ArcBorrow, //
         },
@@ -71,70 +236,6 @@ mod tests {
         impl HasHrTimer<Self> for Waker {
             mode: RelativeMode<Monotonic>, field: self.timer
         }
-    }
-
-    /// An entry of somebody else's, whose function counts its calls, keeps the last key, and gives what
-    /// it is told to.
-    #[repr(C)]
-    struct Foreign {
-        entry: Opaque<kernel::bindings::wait_queue_entry>,
-        gives: c_int,
-        calls: Atomic<u32>,
-        key: Atomic<usize>,
-    }
-
-    /// # Safety
-    ///
-    /// To be called as the wake function of the entry of a `Foreign`.
-    unsafe extern "C" fn called(
-        entry: *mut kernel::bindings::wait_queue_entry,
-        _mode: c_uint,
-        _flags: c_int,
-        key: *mut c_void,
-    ) -> c_int {
-        // SAFETY: By the function's requirements, this is the first field of a `repr(C)` struct.
-        let foreign = unsafe { &*entry.cast::<Foreign>() };
-        foreign.calls.fetch_add(1, Relaxed);
-        foreign.key.store(key.addr(), Relaxed);
-        foreign.gives
-    }
-
-    /// Where a foreign entry stands.
-    #[derive(Clone, Copy)]
-    enum Place {
-        Head,
-        Priority,
-        ExclusiveTail,
-    }
-    use Place::{ExclusiveTail, Head, Priority};
-
-    /// Runs `act` with a foreign entry on the queue, whose function gives `gives`. Tells how often it
-    /// was called, and its last key.
-    fn with_foreign<T>(
-        queue: &WaitQueue<T>,
-        place: Place,
-        gives: c_int,
-        act: impl FnOnce(),
-    ) -> (u32, usize) {
-        let foreign = Foreign {
-            entry: Opaque::zeroed(),
-            gives,
-            calls: Atomic::new(0),
-            key: Atomic::new(0),
-        };
-        let (head, entry) = (queue.as_raw(), foreign.entry.get());
-        // SAFETY: The entry is valid, and off the queue before its frame is gone.
-        unsafe {
-            (*entry).func = Some(called);
-            match place {
-                Head => kernel::bindings::add_wait_queue(head, entry),
-                Priority => kernel::bindings::add_wait_queue_priority(head, entry),
-                ExclusiveTail => kernel::bindings::add_wait_queue_exclusive(head, entry),
-            }
-            act();
-            kernel::bindings::remove_wait_queue(head, entry);
-        }
-        (foreign.calls.load(Relaxed), foreign.key.load(Relaxed))
     }
 
     fn soon() -> Option<Deadline> {
@@ -369,6 +470,25 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn a_woken_task_needs_no_lock_of_the_wakers() -> Result {
+        let queue = queue()?;
+        let mut held = None;
+        let mut looks = 0;
+        let waited = queue.wait_until(&Wait::uninterruptible(), || {
+            looks += 1;
+            (looks == 2).then(|| {
+                let mut guard = queue.lock();
+                guard.wake(&Wake::one());
+                held = Some(guard);
+            })
+        });
+        // To take the lock again would have been the end.
+        drop(held);
+        assert!(waited == Waited::Condition((), None));
+        Ok(())
+    }
+
     /// Waits without success while `wake` is called once, with the task announced as sleeping and its
     /// time up; behind it is a foreign exclusive entry. Tells how the wait ended and how often the
     /// foreign entry was called.
@@ -524,31 +644,6 @@ mod tests {
         Ok(())
     }
 
-    /// An entry that heeds `POLLFREE`, as that of epoll.
-    #[repr(C)]
-    struct Poller {
-        entry: Opaque<kernel::bindings::wait_queue_entry>,
-        key: Atomic<usize>,
-    }
-
-    /// # Safety
-    ///
-    /// To be called as the wake function of the entry of a `Poller`.
-    unsafe extern "C" fn freed(
-        entry: *mut kernel::bindings::wait_queue_entry,
-        _mode: c_uint,
-        _flags: c_int,
-        key: *mut c_void,
-    ) -> c_int {
-        // SAFETY: By the function's requirements, this is the first field of a `repr(C)` struct. The
-        // entry is on the queue, whose lock is held.
-        unsafe {
-            (*entry.cast::<Poller>()).key.store(key.addr(), Relaxed);
-            crate::bindings::list_del_init(&raw mut (*entry).entry);
-        }
-        1
-    }
-
     /// What is dropped, and when.
     struct Dropped<'a>(&'a Atomic<u32>);
 
@@ -560,23 +655,17 @@ mod tests {
 
     #[test]
     fn a_queue_that_ends_tells_its_pollers_and_stays_for_those_under_rcu() -> Result {
-        const POLLFREE: usize = crate::bindings::POLLFREE as usize;
+        const POLLFREE: usize = bindings::POLLFREE as usize;
         let drops = Atomic::new(0u32);
         let queue = WaitQueueBox::new(
             Dropped(&drops),
             c"WaitQueueBox",
             kernel::static_lock_class!(),
         )?;
-        let poller = Poller {
-            entry: Opaque::zeroed(),
-            key: Atomic::new(0),
-        };
+        let poller = Foreign::new(1);
         let (head, entry) = (queue.as_raw(), poller.entry.get());
-        // SAFETY: The entry is valid, and off the queue once that has ended.
-        unsafe {
-            (*entry).func = Some(freed);
-            kernel::bindings::add_wait_queue(head, entry);
-        }
+        // SAFETY: The entry is valid, and heeds `POLLFREE`.
+        unsafe { kernel::bindings::add_wait_queue(head, entry) };
         let rcu = kernel::sync::rcu::read_lock();
         drop(queue);
         // As epoll does when it leaves just then: it takes the lock, and finds its entry off the queue.
@@ -590,48 +679,18 @@ mod tests {
         Ok(())
     }
 
-    /// # Safety
-    ///
-    /// To be called by `poll_wait` with the table below.
-    unsafe extern "C" fn queue_poller(
-        _file: *mut kernel::bindings::file,
-        head: *mut kernel::bindings::wait_queue_head,
-        table: *mut kernel::bindings::poll_table,
-    ) {
-        // SAFETY: The table is the first field of a `Table`, whose poller outlives the queue.
-        unsafe {
-            let poller = (*table.cast::<Table>()).poller;
-            (*(*poller).entry.get()).func = Some(freed);
-            kernel::bindings::add_wait_queue(head, (*poller).entry.get());
-        }
-    }
-
-    #[repr(C)]
-    struct Table {
-        table: kernel::bindings::poll_table,
-        poller: *const Poller,
-    }
-
     #[test]
     fn a_poll_table_registers_a_queue_that_can_end() -> Result {
         let queue = WaitQueueBox::new(0, c"WaitQueueBox", kernel::static_lock_class!())?;
-        let poller = Poller {
-            entry: Opaque::zeroed(),
-            key: Atomic::new(0),
-        };
-        let mut table = Table {
-            table: kernel::bindings::poll_table {
-                _qproc: Some(queue_poller),
-                _key: 0,
-            },
-            poller: &poller,
-        };
-        // SAFETY: The table is valid; its function does not look at the file. The poller heeds POLLFREE.
+        let poller = Foreign::new(1);
+        let mut entries = 0;
+        // SAFETY: The poller heeds `POLLFREE`.
         unsafe {
-            PollTable::from_raw(core::ptr::null_mut(), (&raw mut table).cast())
-                .register_boxed(&queue);
+            Table::new(&poller).with(|table| {
+                table.register_boxed(&queue);
+                entries = queue.lock().count_entries();
+            });
         }
-        let entries = queue.lock().count_entries();
         drop(queue);
         assert_eq!(entries, 1);
         assert!(poller.key.load(Relaxed) != 0);

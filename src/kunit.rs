@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests of the objects: what user space cannot see of them.
+
+#![deny(unsafe_code)]
+
+use kernel::macros::kunit_tests;
+
+#[kunit_tests(ipcdemo_objects)]
+#[allow(unsafe_code, reason = "what the attribute makes of it")]
+mod tests {
+    use crate::{
+        abstractions::{
+            file::FileOperations,
+            poll::{PollEvent, PollEvents},
+            wait_queue::kunit::while_polled, //
+        },
+        algorithms::counter::Mode,
+        objects::{
+            counter::Counter,
+            waitq::Waitq, //
+        },
+    };
+    use kernel::prelude::*;
+
+    /// A number that no live object has.
+    const ID: Option<u32> = Some(u32::MAX);
+
+    /// Whoever is left on the queue hears that this is the end: nobody who polls from user space can be,
+    /// as they hold the file or epoll has left, but the kernel's own pollers.
+    #[test]
+    fn release_tells_those_left_on_the_queue() -> Result {
+        let hup = (1, PollEvents::from(PollEvent::Hup).bits() as usize);
+        let counter = Counter::new(0, Mode::Sum, ID)?;
+        assert_eq!(while_polled(&*counter, || counter.release()), hup);
+        let waitq = Waitq::new(0, ID)?;
+        assert_eq!(while_polled(&*waitq, || waitq.release()), hup);
+        Ok(())
+    }
+
+    /// The end of one file is not the end of what everybody shares.
+    #[test]
+    fn release_of_a_shared_one_tells_nobody() -> Result {
+        let counter = Counter::new_shared()?;
+        assert_eq!(while_polled(&*counter, || counter.release()), (0, 0));
+        let waitq = Waitq::new_shared()?;
+        assert_eq!(while_polled(&*waitq, || waitq.release()), (0, 0));
+        Ok(())
+    }
+}
