@@ -44,11 +44,15 @@ use core::{
     cell::UnsafeCell,
     marker::PhantomPinned,
     ops::{Deref, DerefMut},
-    pin::Pin, //
+    pin::Pin,
+    ptr, //
 };
 use kernel::{
     prelude::*,
-    sync::LockClassKey,
+    sync::{
+        atomic::{atomic_load, Relaxed},
+        LockClassKey, //
+    },
     task::might_sleep,
     types::{NotThreadSafe, Opaque}, //
 };
@@ -133,8 +137,14 @@ impl<T> WaitQueue<T> {
     /// C: `waitqueue_active`.
     #[inline]
     pub(crate) fn is_active(&self) -> bool {
-        // SAFETY: The head is valid. The function reads one pointer, once.
-        unsafe { bindings::waitqueue_active(self.as_raw()) != 0 }
+        // SAFETY: The head is valid, and only the fields' addresses are taken.
+        let (list, next) = unsafe {
+            let list = &raw mut (*self.as_raw()).head;
+            (list, &raw mut (*list).next)
+        };
+        // SAFETY: `next` is valid. C code, too, changes it by stores of the whole pointer.
+        let first = unsafe { atomic_load(next, Relaxed) };
+        !ptr::eq(first, list)
     }
 
     /// Takes the queue's lock, with interrupts off until the guard is dropped.
@@ -221,6 +231,7 @@ impl<T> WaitQueue<T> {
     /// Context: process context; may sleep.
     ///
     /// C: `___wait_event` in `include/linux/wait.h`.
+    #[inline(never)]
     pub(crate) fn wait_until<R>(
         &self,
         wait: &Wait<'_>,

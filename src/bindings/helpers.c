@@ -38,12 +38,6 @@ int ipcdemo_helper_signal_pending_state(unsigned int state)
 	return signal_pending_state(state, current);
 }
 
-int ipcdemo_helper_waitqueue_active(struct wait_queue_head *head)
-{
-	/* The caller holds head->lock, or has executed a full barrier. */
-	return waitqueue_active(head);
-}
-
 pid_t ipcdemo_helper_task_pid_nr_ns(struct task_struct *task, struct pid_namespace *ns)
 {
 	return task_pid_nr_ns(task, ns);

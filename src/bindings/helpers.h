@@ -9,7 +9,6 @@ bool ipcdemo_helper_in_task(void);
 bool ipcdemo_helper_list_empty_careful(const struct list_head *list);
 bool ipcdemo_helper_set_in_eventfd(bool in_eventfd);
 int ipcdemo_helper_signal_pending_state(unsigned int state);
-int ipcdemo_helper_waitqueue_active(struct wait_queue_head *head);
 pid_t ipcdemo_helper_task_pid_nr_ns(struct task_struct *task, struct pid_namespace *ns);
 pid_t ipcdemo_helper_task_tgid_nr_ns(struct task_struct *task, struct pid_namespace *ns);
 void ipcdemo_helper___set_current_state(unsigned int state);

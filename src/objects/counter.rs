@@ -103,6 +103,7 @@ impl Queue for WaitQueue<()> {
         self.is_active()
     }
 
+    #[inline(never)]
     fn wake(&self, change: Change) {
         let event = match change {
             Change::Taken => PollEvent::Out,

@@ -11,6 +11,7 @@ use crate::abstractions::{
     file::{FileOperations, Kiocb, Seek},
     registry::Registry, //
 };
+use core::mem::MaybeUninit;
 use kernel::{
     fs::{File, LocalFile},
     iov::{IovIterDest, IovIterSource},
@@ -71,13 +72,16 @@ impl FileOperations for Null {
 
     /// Gives as many zeros as are asked for.
     fn read_iter(&self, _io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
-        in_chunks(to.len(), |want| to.copy_to_iter(&[0; CHUNK][..want]))
+        static ZEROS: [u8; CHUNK] = [0; CHUNK];
+        in_chunks(to.len(), |want| to.copy_to_iter(&ZEROS[..want]))
     }
 
     /// Takes all it is given.
     fn write_iter(&self, _io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
-        let mut sink = [0; CHUNK];
-        in_chunks(from.len(), |want| from.copy_from_iter(&mut sink[..want]))
+        let mut sink = [MaybeUninit::uninit(); CHUNK];
+        in_chunks(from.len(), |want| {
+            from.copy_from_iter_raw(&mut sink[..want]).len()
+        })
     }
 
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
