@@ -36,9 +36,9 @@ impl_flags!(
 );
 
 impl PollEvents {
-    /// The set that a `__poll_t` stands for.
+    /// The set that a `__poll_t` stands for. `POLLFREE` is no event, and left out.
     pub(crate) const fn from_bits(bits: u32) -> Self {
-        Self(bits)
+        Self(bits & !bindings::POLLFREE)
     }
 
     /// The `__poll_t` that C code expects.
@@ -56,7 +56,7 @@ impl PollEvents {
 /// # Invariants
 ///
 /// - `table` is null or points at a `poll_table` that is valid while this value exists, and `file`
-///   at the file being polled.
+///   at the file being polled, or what else the table's function expects.
 /// - Entries that were put on a queue through `table` are taken off it before `'file` ends.
 pub(crate) struct PollTable<'file> {
     file: *mut kernel::bindings::file,
@@ -69,8 +69,8 @@ impl<'file> PollTable<'file> {
     ///
     /// # Safety
     ///
-    /// - `file` points at a valid file and `table` is null or points at a valid `poll_table`, for as
-    ///   long as the returned value exists.
+    /// - `table` is null or points at a valid `poll_table`, and `file` at what its function expects of a
+    ///   file, for as long as the returned value exists.
     /// - `'file` does not end before `release` of that file is called.
     pub(crate) unsafe fn from_raw(
         file: *mut kernel::bindings::file,
@@ -97,7 +97,7 @@ impl<'file> PollTable<'file> {
     #[inline]
     pub(crate) fn register<T>(&self, queue: &'file WaitQueue<T>) {
         // SAFETY:
-        // - By the type invariants, `file` is valid and `table` is null or valid.
+        // - By the type invariants, `table` is null or valid, and `file` what its function expects.
         // - `queue` is an initialized wait queue head that stays valid for `'file`, and by the type
         //   invariants no entry stays on it for longer.
         unsafe { kernel::bindings::poll_wait(self.file, queue.as_raw(), self.table) }

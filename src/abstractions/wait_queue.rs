@@ -33,7 +33,7 @@ mod wake;
 
 pub(crate) use self::{
     boxed::WaitQueueBox,
-    listing::{symbol, Kind, Kinds},
+    listing::{Kind, Kinds},
     wait::{Deadline, Wait},
     wake::{Call, Report, StoppedBy, Verdict, Wake}, //
 };
@@ -80,6 +80,7 @@ pub(crate) use new_wait_queue;
 ///
 /// - `head` is an initialized `struct wait_queue_head`.
 /// - `data` is accessed only while `head.lock` is held.
+/// - Every entry on the queue has a wake function, which takes no other entry off.
 /// - Every entry on the queue is taken off before its memory goes, and before the queue does: a task
 ///   that waits borrows the queue, and an entry that came through a poll table is gone when the file
 ///   that keeps the queue alive is released: `__fput` calls `eventpoll_release` before `release`, and
@@ -142,7 +143,8 @@ impl<T> WaitQueue<T> {
             let list = &raw mut (*self.as_raw()).head;
             (list, &raw mut (*list).next)
         };
-        // SAFETY: `next` is valid. C code, too, changes it by stores of the whole pointer.
+        // SAFETY: `next` is valid. Every store to it is a `WRITE_ONCE`, in `__list_add` and `__list_del`
+        // (include/linux/list.h).
         let first = unsafe { atomic_load(next, Relaxed) };
         !ptr::eq(first, list)
     }
@@ -168,14 +170,14 @@ impl<T> WaitQueue<T> {
 #[must_use = "a wait may end without what was waited for"]
 pub(crate) enum Waited<R> {
     /// The condition held, with what it gave; or the wake-up came.
-    Condition(R, TimeLeft),
+    Done(R, TimeLeft),
     /// A signal is pending.
     Signal(PassedOn),
     /// The time was up.
     TimedOut(PassedOn),
 }
 
-/// The nanoseconds that were left of the time, if it was limited; at least 1.
+/// The nanoseconds that were left of the time, if it was limited.
 pub(crate) type TimeLeft = Option<u64>;
 
 /// What passing on did: an exclusive wake-up took the task that left for another reason, and was
@@ -220,8 +222,8 @@ impl<T> Drop for Guard<'_, T> {
 impl<T> WaitQueue<T> {
     /// Sleeps until `condition` gives something, the time is up, or a signal is pending.
     ///
-    /// `condition` is called at once, and then after each wake-up, without the lock, but with the task
-    /// announced as sleeping: it may not sleep. A condition that holds is preferred to a signal.
+    /// `condition` is called at once, and then around each sleep, without the lock, but sometimes with the
+    /// task announced as sleeping: it may not sleep. A condition that holds is preferred to a signal.
     ///
     /// Whoever makes the condition true executes a full barrier after that and wakes if
     /// [`WaitQueue::is_active`].
@@ -239,7 +241,7 @@ impl<T> WaitQueue<T> {
     ) -> Waited<R> {
         might_sleep();
         if let Some(result) = condition() {
-            return Waited::Condition(result, wait.left());
+            return Waited::Done(result, wait.left());
         }
         let entry = TaskEntry::new(wait);
         // SAFETY: The entry is new, and from here on stays where it is.
@@ -264,13 +266,13 @@ impl<T> WaitQueue<T> {
                 break Ok(result);
             }
             if let Some(over) = wait.over() {
-                wait.linger_now();
                 break Err((over, taken));
             }
             wait.sleep();
             slept = true;
             // A task that was woken and finds what it waited for needs no lock, which the waker may
-            // hold for some time yet.
+            // hold for some time yet. Nor does it go on the queue again before it has looked, where it
+            // would take a second wake-up for one thing to be had.
             if let Some(result) = condition() {
                 break Ok(result);
             }
@@ -278,7 +280,7 @@ impl<T> WaitQueue<T> {
         // SAFETY: The entry was put on this queue.
         let off = unsafe { self.leave(&entry) };
         match ended {
-            Ok(result) => Waited::Condition(result, wait.left()),
+            Ok(result) => Waited::Done(result, wait.left()),
             // The lock was free between the last look at the condition and leaving, and the task was
             // announced as sleeping: a wake-up may have taken it for a sleeper then, too.
             Err((over, taken)) if taken || off => self.lock().pass_on(over, wait, &entry),
@@ -381,7 +383,7 @@ impl<'a, T> Guard<'a, T> {
         mut condition: impl FnMut(&mut T) -> Option<R>,
     ) -> Waited<R> {
         if let Some(result) = condition(self) {
-            return Waited::Condition(result, wait.left());
+            return Waited::Done(result, wait.left());
         }
         let entry = TaskEntry::new(wait);
         // SAFETY: The entry is new, and from here on stays where it is.
@@ -412,7 +414,7 @@ impl<'a, T> Guard<'a, T> {
         // SAFETY: The entry was put on this queue.
         unsafe { self.leave(&entry) };
         match ended {
-            Ok(result) => Waited::Condition(result, wait.left()),
+            Ok(result) => Waited::Done(result, wait.left()),
             Err(over) if taken => self.pass_on(over, wait, &entry),
             Err(over) => over.into_waited(None),
         }
@@ -444,12 +446,12 @@ impl<'a, T> Guard<'a, T> {
             wait.sleep();
             // A task that was woken needs no lock, which the waker may hold for some time yet.
             if entry.is_off_careful() {
-                return Waited::Condition((), wait.left());
+                return Waited::Done((), wait.left());
             }
             self = queue.lock();
             // SAFETY: The lock is held.
             if unsafe { entry.is_off() } {
-                return Waited::Condition((), wait.left());
+                return Waited::Done((), wait.left());
             }
         };
         // With the lock held nothing can come between the decision and leaving, unless that is what
@@ -483,10 +485,8 @@ impl<'a, T> Guard<'a, T> {
     /// The task leaves though a wake-up took it. One that counts exclusive sleepers has woken one less
     /// than it meant to, so that it is passed on; from another, nobody has lost anything.
     fn pass_on<R>(&mut self, over: Over, wait: &Wait<'_>, entry: &TaskEntry<'_>) -> Waited<R> {
-        over.into_waited(
-            wait.is_exclusive()
-                .then(|| self.wake_and_report(&Wake::one().key(entry.key()))),
-        )
+        let owed = entry.owed().filter(|_| wait.is_exclusive());
+        over.into_waited(owed.map(|wake| self.wake_and_report(&wake)))
     }
 
     /// Runs `f` with the lock dropped.

@@ -4,9 +4,11 @@
  * the kernel crate has no helper for, in the manner of its rust/helpers/.
  */
 #include <linux/list.h>
+#include <linux/nsproxy.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/time_namespace.h>
 #include <linux/wait.h>
 
 #include "helpers.h"
@@ -46,6 +48,15 @@ pid_t ipcdemo_helper_task_pid_nr_ns(struct task_struct *task, struct pid_namespa
 pid_t ipcdemo_helper_task_tgid_nr_ns(struct task_struct *task, struct pid_namespace *ns)
 {
 	return task_tgid_nr_ns(task, ns);
+}
+
+s64 ipcdemo_helper_timens_monotonic_offset(void)
+{
+#ifdef CONFIG_TIME_NS
+	return timespec64_to_ns(&current->nsproxy->time_ns->offsets.monotonic);
+#else
+	return 0;
+#endif
 }
 
 void ipcdemo_helper___set_current_state(unsigned int state)

@@ -11,6 +11,7 @@ bool ipcdemo_helper_set_in_eventfd(bool in_eventfd);
 int ipcdemo_helper_signal_pending_state(unsigned int state);
 pid_t ipcdemo_helper_task_pid_nr_ns(struct task_struct *task, struct pid_namespace *ns);
 pid_t ipcdemo_helper_task_tgid_nr_ns(struct task_struct *task, struct pid_namespace *ns);
+s64 ipcdemo_helper_timens_monotonic_offset(void);
 void ipcdemo_helper___set_current_state(unsigned int state);
 void ipcdemo_helper_get_task_comm(char *comm, struct task_struct *task);
 void ipcdemo_helper_list_add(struct list_head *entry, struct list_head *after);

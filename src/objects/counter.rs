@@ -115,7 +115,7 @@ impl Queue for WaitQueue<()> {
     /// C: `wait_event_interruptible_locked_irq`, whose entries stand at the tail, too.
     fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R> {
         match self.wait_until(&Wait::interruptible().at_tail(), condition) {
-            Waited::Condition(result, _) => Ok(result),
+            Waited::Done(result, _) => Ok(result),
             Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
         }
     }
@@ -131,6 +131,7 @@ impl FileOperations for Counter {
     /// A buffer that turns out to be bad is noticed after the count was taken, as in the original.
     ///
     /// C: `eventfd_read`.
+    #[inline]
     fn read_iter(&self, io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
         if to.len() < size_of::<u64>() {
             return Err(EINVAL);
@@ -153,6 +154,7 @@ impl FileOperations for Counter {
     /// that each segment of a vectored write is a write of its own.
     ///
     /// C: `eventfd_write`.
+    #[inline]
     fn write(&self, file: &LocalFile, mut from: UserSliceReader) -> Result<usize> {
         if from.len() != size_of::<u64>() {
             return Err(EINVAL);

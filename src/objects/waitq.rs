@@ -15,13 +15,11 @@ use crate::{
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr},
         wait_queue::{
             new_wait_queue,
-            symbol,
             Call,
             Deadline,
             Kind,
             Kinds,
             PassedOn,
-            Report,
             StoppedBy,
             Verdict,
             Wait,
@@ -92,9 +90,11 @@ pub(crate) static LIVE: Registry<Waitq> = Registry::new();
 /// A wait queue.
 #[pin_data]
 pub(crate) struct Waitq {
-    /// The condition word, guarded by the queue's lock, and who is on the queue.
+    /// Changed only with the queue's lock held. Without it a woken task reads it, which would have to
+    /// wait for its waker otherwise.
+    word: Atomic<u64>,
     #[pin]
-    queue: WaitQueue<u64>,
+    queue: WaitQueue<()>,
     /// The number under which it is listed. The shared one is not.
     id: Option<u32>,
 }
@@ -122,7 +122,8 @@ impl Waitq {
     pub(crate) fn new(word: u64, id: Option<u32>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                queue <- new_wait_queue!(word, "Waitq::queue"),
+                word: Atomic::new(word),
+                queue <- new_wait_queue!((), "Waitq::queue"),
                 id,
             }),
             GFP_KERNEL_ACCOUNT,
@@ -131,8 +132,12 @@ impl Waitq {
 
     /// The word and the number of entries on the queue, at one moment.
     pub(crate) fn snapshot(&self) -> (u64, usize) {
-        let word = self.queue.lock();
-        (*word, word.count_entries())
+        let queue = self.queue.lock();
+        (self.word(), queue.count_entries())
+    }
+
+    fn word(&self) -> u64 {
+        self.word.load(Relaxed)
     }
 }
 
@@ -182,13 +187,11 @@ impl Note {
         self.pid.store(pid, Relaxed);
         self.tid.store(tid, Relaxed);
         self.key.store(call.key().bits(), Relaxed);
-        if let Some(progress) = call.progress() {
-            self.walked.store(progress.report.walked, Relaxed);
-            self.called.store(progress.report.called, Relaxed);
-            self.woken.store(progress.report.woken, Relaxed);
-            self.stopped_by
-                .store(reason(progress.report.stopped_by), Relaxed);
-        }
+        let progress = call.progress().unwrap_or_default();
+        self.walked.store(progress.walked, Relaxed);
+        self.called.store(progress.called, Relaxed);
+        self.woken.store(progress.woken, Relaxed);
+        self.stopped_by.store(reason(progress.stopped_by), Relaxed);
     }
 
     fn copy_to(&self, args: &mut ipcdemo_wait_args) {
@@ -239,14 +242,14 @@ fn described(args: &ipcdemo_wait_args) -> Result<Wait<'static>> {
     };
     let wait = match args.flags & STATE {
         0 => Wait::interruptible(),
-        IPCDEMO_WAIT_KILLABLE => Wait::killable(),
+        IPCDEMO_WAIT_KILLABLE => Wait::killable().freezable(),
         // Nothing but a wake-up can end it, so that it has to end soon.
         IPCDEMO_WAIT_UNINTERRUPTIBLE => {
             let last = Deadline::after(IPCDEMO_UNINTERRUPTIBLE_MAX_NS);
             if deadline.is_none_or(|deadline| deadline > last) {
                 return Err(EINVAL);
             }
-            Wait::uninterruptible()
+            Wait::uninterruptible().freezable()
         }
         _ => return Err(EINVAL),
     };
@@ -263,11 +266,23 @@ fn described(args: &ipcdemo_wait_args) -> Result<Wait<'static>> {
     Ok(wait)
 }
 
+/// A receipt that says nothing yet.
+fn blank(args: &ipcdemo_wait_args) -> ipcdemo_wait_args {
+    ipcdemo_wait_args {
+        expected: args.expected,
+        timeout_ns: args.timeout_ns,
+        flags: args.flags,
+        mask: args.mask,
+        linger_us: args.linger_us,
+        ..FromZeros::new_zeroed()
+    }
+}
+
 /// 0, or how passing a wake-up on went.
 fn told(passed_on: PassedOn) -> u32 {
     match passed_on {
         None => 0,
-        Some(report) if report.woken > 0 => 1,
+        Some(report) if report.exclusive > 0 => 1,
         Some(_) => 2,
     }
 }
@@ -275,54 +290,57 @@ fn told(passed_on: PassedOn) -> u32 {
 impl Waitq {
     /// Sleeps, and writes the receipt whatever the outcome is.
     fn wait(&self, ptr: &UserStructPtr) -> Result {
-        let mut args: ipcdemo_wait_args = ptr.read()?;
+        let args: ipcdemo_wait_args = ptr.read()?;
         let note = Note::new();
         let judge = |call: &Call<'_>| {
             note.take_down(call);
             Verdict::Wake
         };
         let wait = described(&args)?.function(&judge);
+        // Who cannot be given a receipt must not take a wake-up.
+        let mut receipt = blank(&args);
+        ptr.write(&receipt)?;
 
         let start = Deadline::now();
-        let word = self.queue.lock();
-        // The word is looked at and the entry put on the queue under one lock: a wake-up that sets the
-        // word comes before, and is seen here, or after, and finds the entry.
-        let waited = if args.flags & IPCDEMO_WAIT_EXPECT != 0 && *word != args.expected {
-            None
-        } else {
-            Some(word.sleep(&wait))
-        };
-        let (result, reason, left, passed_on) = match waited {
-            None => (Err(EAGAIN), IPCDEMO_CHANGED, None, None),
-            Some(Waited::Condition((), left)) => (Ok(()), IPCDEMO_WOKEN, left, None),
+        let (result, passed_on) = match self.sleep(&args, &wait) {
+            None => {
+                receipt.reason = IPCDEMO_CHANGED;
+                (Err(EAGAIN), None)
+            }
+            Some(Waited::Done((), left)) => {
+                receipt.reason = IPCDEMO_WOKEN;
+                receipt.remaining_ns = left.unwrap_or(0);
+                (Ok(()), None)
+            }
             Some(Waited::TimedOut(passed_on)) => {
-                (Err(ETIMEDOUT), IPCDEMO_TIMED_OUT, None, passed_on)
+                receipt.reason = IPCDEMO_TIMED_OUT;
+                (Err(ETIMEDOUT), passed_on)
             }
             // Never restarted: a relative time would begin anew.
-            Some(Waited::Signal(passed_on)) => (Err(EINTR), IPCDEMO_SIGNALED, None, passed_on),
+            Some(Waited::Signal(passed_on)) => {
+                receipt.reason = IPCDEMO_SIGNALED;
+                (Err(EINTR), passed_on)
+            }
         };
-
-        let receipt = ipcdemo_wait_args {
-            reason,
-            slept_ns: Deadline::now().since(start),
-            remaining_ns: left.unwrap_or(0),
-            word: *self.queue.lock(),
-            passed_on: told(passed_on),
-            key: 0,
-            waker_pid: 0,
-            waker_tid: 0,
-            walked: 0,
-            called: 0,
-            woken: 0,
-            stopped_by: 0,
-            ..args
-        };
-        args = receipt;
-        if reason == IPCDEMO_WOKEN || passed_on.is_some() {
-            note.copy_to(&mut args);
+        receipt.word = self.word();
+        receipt.slept_ns = Deadline::now().since(start);
+        receipt.passed_on = told(passed_on);
+        if result.is_ok() || passed_on.is_some() {
+            note.copy_to(&mut receipt);
         }
-        ptr.write(&args)?;
+        ptr.write(&receipt)?;
         result
+    }
+
+    /// Sleeps, unless the word is another than expected.
+    fn sleep(&self, args: &ipcdemo_wait_args, wait: &Wait<'_>) -> Option<Waited<()>> {
+        // The word is looked at and the entry put on the queue under one lock: a wake-up that sets the
+        // word comes before, and is seen here, or after, and finds the entry.
+        let queue = self.queue.lock();
+        if args.flags & IPCDEMO_WAIT_EXPECT != 0 && self.word() != args.expected {
+            return None;
+        }
+        Some(queue.sleep(wait))
     }
 
     /// Wakes, after it set the word if that is asked for.
@@ -339,15 +357,26 @@ impl Waitq {
             wake = wake.sync();
         }
 
-        let mut guard = self.queue.lock();
-        if args.flags & IPCDEMO_WAKE_SET != 0 {
-            *guard = args.word;
-        }
-        let word = *guard;
-        let report = guard.wake_and_report(&wake);
-        drop(guard);
+        // Who cannot be given a receipt must not wake anybody.
+        ptr.write(&args)?;
 
-        ptr.write(&receipt(args, word, &report))
+        let mut queue = self.queue.lock();
+        if args.flags & IPCDEMO_WAKE_SET != 0 {
+            self.word.store(args.word, Relaxed);
+        }
+        let word = self.word();
+        let report = queue.wake_and_report(&wake);
+        drop(queue);
+
+        ptr.write(&ipcdemo_wake_args {
+            word,
+            walked: report.walked,
+            called: report.called,
+            woken: report.woken,
+            exclusive: report.exclusive,
+            stopped_by: reason(report.stopped_by),
+            ..args
+        })
     }
 
     /// Tells who is on the queue: all at one moment, or as many as fit.
@@ -361,16 +390,16 @@ impl Waitq {
         let capacity = args.capacity.min(IPCDEMO_WAITERS_MAX) as usize;
         // Memory comes first: the lock is held while they are written down.
         let mut waiters = KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?;
-        let mut functions = KVVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?;
         let mut kinds = Kinds::default();
 
-        let word = self.queue.lock();
-        args.word = *word;
+        let queue = self.queue.lock();
+        args.word = self.word();
         args.total = 0;
-        for entry in word.entries() {
+        for entry in queue.entries() {
             if waiters.len() < capacity {
                 let identity = entry.identity(&mut kinds).unwrap_or_default();
                 let waiter = ipcdemo_waiter {
+                    since_ns: entry.since().map_or(0, Deadline::reading),
                     position: args.total,
                     kind: match entry.kind(&mut kinds) {
                         Kind::Task => IPCDEMO_WAITER_TASK,
@@ -384,35 +413,18 @@ impl Waitq {
                     pid: identity.pid,
                     tid: identity.tid,
                     comm: identity.comm,
-                    since_ns: entry.since().map_or(0, Deadline::nanoseconds),
-                    ..FromZeros::new_zeroed()
+                    function: entry.symbol(&mut kinds),
                 };
-                // There is room: neither allocates.
+                // There is room: it does not allocate.
                 let _ = waiters.push_within_capacity(waiter);
-                let _ = functions.push_within_capacity(entry.function());
             }
             args.total += 1;
         }
-        drop(word);
+        drop(queue);
 
-        for (waiter, function) in waiters.iter_mut().zip(&functions) {
-            waiter.function = symbol(*function);
-        }
         array.write(&waiters)?;
         args.count = waiters.len() as u32;
         ptr.write(&args)
-    }
-}
-
-fn receipt(args: ipcdemo_wake_args, word: u64, report: &Report) -> ipcdemo_wake_args {
-    ipcdemo_wake_args {
-        word,
-        walked: report.walked,
-        called: report.called,
-        woken: report.woken,
-        exclusive: report.exclusive,
-        stopped_by: reason(report.stopped_by),
-        ..args
     }
 }
 
@@ -427,7 +439,7 @@ impl FileOperations for Waitq {
             return Err(EAGAIN);
         }
         match self.queue.lock().sleep(&Wait::interruptible()) {
-            Waited::Condition((), _) => Ok(0),
+            Waited::Done((), _) => Ok(0),
             Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
         }
     }
@@ -442,7 +454,7 @@ impl FileOperations for Waitq {
     fn poll<'file>(&'file self, table: &PollTable<'file>) -> PollEvents {
         table.register(&self.queue);
         let mut events = PollEvents::from(PollEvent::Out);
-        if *self.queue.lock() != 0 {
+        if self.word() != 0 {
             events |= PollEvent::In;
         }
         events

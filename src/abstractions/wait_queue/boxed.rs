@@ -27,12 +27,19 @@ use kernel::{
 /// C: `signalfd_cleanup` in `fs/signalfd.c`; the handshake at the top of `fs/eventpoll.c`.
 pub(crate) struct WaitQueueBox<T>(ManuallyDrop<Pin<KBox<Inner<T>>>>);
 
+/// The RCU head comes first: `kvfree_call_rcu` wants it in the first page of the allocation.
 #[pin_data]
+#[repr(C)]
 struct Inner<T> {
+    rcu: Opaque<kernel::bindings::kvfree_rcu_head>,
     #[pin]
     queue: WaitQueue<T>,
-    rcu: Opaque<kernel::bindings::kvfree_rcu_head>,
 }
+
+// SAFETY: The RCU head is used by the last owner only; the rest is as `WaitQueue`.
+unsafe impl<T: Send> Send for WaitQueueBox<T> {}
+// SAFETY: As above: shared references give access to the queue only.
+unsafe impl<T: Send> Sync for WaitQueueBox<T> {}
 
 #[cfg_attr(
     not(CONFIG_KUNIT = "y"),
@@ -49,8 +56,8 @@ impl<T> WaitQueueBox<T> {
     ) -> Result<Self> {
         let inner = KBox::pin_init(
             pin_init!(Inner {
-                queue <- WaitQueue::new(data, name, key),
                 rcu: Opaque::uninit(),
+                queue <- WaitQueue::new(data, name, key),
             }),
             GFP_KERNEL,
         )?;
@@ -77,8 +84,8 @@ impl<T> Drop for WaitQueueBox<T> {
         // SAFETY: Nobody else has access to the data: who still takes the lock, under RCU, does so
         // only to leave the queue.
         unsafe { ptr::drop_in_place((*inner).queue.data.get()) };
-        // SAFETY: The memory came from `KBox`, so it can be freed by `kvfree`; the head lies in it. The
-        // rest of it needs no destructor.
+        // SAFETY: The memory came from `KBox`, so it can be freed by `kvfree`; the RCU head is at its
+        // start. The rest of it needs no destructor.
         unsafe { kernel::bindings::kvfree_call_rcu((*inner).rcu.get(), inner.cast()) };
     }
 }

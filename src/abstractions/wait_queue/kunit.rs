@@ -257,8 +257,8 @@ mod tests {
         let locked = queue.lock().wait_until(&Wait::interruptible(), |_| Some(7));
         let free = queue.wait_until(&Wait::interruptible(), || Some(8));
         let left = queue.lock().count_entries();
-        assert!(locked == Waited::Condition(7, None));
-        assert!(free == Waited::Condition(8, None));
+        assert!(locked == Waited::Done(7, None));
+        assert!(free == Waited::Done(8, None));
         assert_eq!(left, 0);
         Ok(())
     }
@@ -317,8 +317,8 @@ mod tests {
         })?;
         let bare = with_waker(&queue, || queue.lock().sleep(&wait.exclusive()))?;
         let left = queue.lock().count_entries();
-        assert!(matches!(locked, Waited::Condition(7, Some(1..=MINUTE))));
-        assert!(matches!(bare, Waited::Condition((), Some(1..=MINUTE))));
+        assert!(matches!(locked, Waited::Done(7, Some(1..=MINUTE))));
+        assert!(matches!(bare, Waited::Done((), Some(1..=MINUTE))));
         assert_eq!(left, 0);
         Ok(())
     }
@@ -430,7 +430,7 @@ mod tests {
             }
             (looks == 3).then_some(())
         });
-        assert!(matches!(waited, Waited::Condition((), Some(1..=MINUTE))));
+        assert!(matches!(waited, Waited::Done((), Some(1..=MINUTE))));
         assert_eq!(queue.lock().count_entries(), 0);
         Ok(())
     }
@@ -485,7 +485,57 @@ mod tests {
         });
         // To take the lock again would have been the end.
         drop(held);
-        assert!(waited == Waited::Condition((), None));
+        assert!(waited == Waited::Done((), None));
+        Ok(())
+    }
+
+    #[test]
+    fn a_task_does_not_take_two_wake_ups_for_one_thing() -> Result {
+        let queue = queue()?;
+        let wait = Wait::uninterruptible().exclusive().priority();
+        let mut looks = 0;
+        let foreign = with_foreign(&queue, ExclusiveTail, 1, || {
+            let _ = queue.wait_until(&wait, || {
+                looks += 1;
+                // Once asleep, and once awake again, before it has looked what there is for it.
+                if looks > 1 {
+                    queue.wake(&Wake::one());
+                }
+                (looks == 3).then_some(())
+            });
+        });
+        assert_eq!(foreign.0, 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_up_of_all_is_not_passed_on() -> Result {
+        let queue = queue()?;
+        let wait = Wait::interruptible().exclusive().priority();
+        // It was called by the walk itself.
+        let (waited, calls) = leaving(&queue, &wait, Wake::all());
+        assert!(waited == Waited::TimedOut(None));
+        assert_eq!(calls, 1);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_passed_on_goes_to_exclusive_entries_only() -> Result {
+        let queue = queue()?;
+        let wait = Wait::interruptible().exclusive().priority();
+        let mut waited = (Waited::Done((), None), 0);
+        let shared = with_foreign(&queue, Head, 1, || {
+            waited = leaving(&queue, &wait, Wake::one());
+        });
+        let report = Report {
+            walked: 2,
+            called: 1,
+            woken: 1,
+            exclusive: 1,
+            stopped_by: StoppedBy::Quota,
+        };
+        assert!(waited == (Waited::TimedOut(Some(report)), 1));
+        assert_eq!(shared.0, 0);
         Ok(())
     }
 
@@ -495,7 +545,7 @@ mod tests {
     fn leaving(queue: &WaitQueue<u32>, wait: &Wait<'_>, wake: Wake) -> (Waited<()>, u32) {
         let wait = wait.until(Some(Deadline::at(0)));
         let mut looks = 0;
-        let mut waited = Waited::Condition((), None);
+        let mut waited = Waited::Done((), None);
         let foreign = with_foreign(queue, ExclusiveTail, 1, || {
             waited = queue.wait_until(&wait, || {
                 looks += 1;
@@ -538,7 +588,7 @@ mod tests {
         let queue = queue()?;
         let deadline = Deadline::after(20_000_000);
         let wait = Wait::uninterruptible().exclusive().until(Some(deadline));
-        let mut locked = Waited::Condition((), None);
+        let mut locked = Waited::Done((), None);
         let mut looks = 0;
         let foreign = with_waker(&queue, || {
             queue.lock().wait_until(&wait, |_| {
@@ -593,7 +643,7 @@ mod tests {
             let (key, position) = (Atomic::new(0u32), Atomic::new(0u32));
             let judge = |call: &Call<'_>| {
                 key.store(call.key().bits(), Relaxed);
-                let walked = call.progress().map_or(0, |progress| progress.report.walked);
+                let walked = call.progress().map_or(0, |progress| progress.walked);
                 position.store(walked, Relaxed);
                 verdict
             };

@@ -54,53 +54,66 @@ pub(crate) struct Identity {
     pub(crate) comm: [u8; 16],
 }
 
-/// The symbol of a kernel function, without an offset; ended by 0 unless it fills the array.
+/// The symbol of a kernel function, without an offset, as far as it fits; ended by 0.
 pub(crate) type Symbol = [u8; 64];
 
-/// The symbol of the function at an address that [`Entry::function`] gave.
+/// What is known of wake functions. Looking one up takes microseconds: too long to do it for each entry
+/// while a lock is held.
 ///
-/// Context: any.
+/// # Invariants
 ///
-/// C: `sprint_symbol_no_offset`.
-pub(crate) fn symbol(function: usize) -> Symbol {
-    const LENGTH: usize = bindings::KSYM_SYMBOL_LEN as usize;
-    let mut buffer = [0u8; LENGTH];
-    // SAFETY: The buffer is as long as the function asks for. Any address will do.
-    unsafe { kernel::bindings::sprint_symbol_no_offset(buffer.as_mut_ptr().cast(), function) };
-    let mut symbol = [0; 64];
-    symbol.copy_from_slice(&buffer[..64]);
-    symbol
-}
-
-/// What is known already of wake functions: looking one up takes microseconds, too long to do it for
-/// each entry while a lock is held.
+/// A function that is known as [`Kind::Poll`] is `pollwake` in `fs/select.c`: the kernel has no other
+/// function of that name, and a module's would have the module's name behind it.
 #[derive(Default)]
 pub(crate) struct Kinds {
-    known: [Option<(usize, Kind)>; 6],
+    known: [Option<Known>; 6],
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    function: usize,
+    kind: Kind,
+    symbol: Symbol,
 }
 
 impl Kinds {
-    fn of(&mut self, function: usize) -> Kind {
+    fn of(&mut self, function: usize) -> Known {
         for slot in &mut self.known {
             match slot {
-                Some((known, kind)) if *known == function => return *kind,
+                Some(known) if known.function == function => return *known,
                 Some(_) => (),
-                None => return slot.insert((function, look_up(function))).1,
+                None => return *slot.insert(look_up(function)),
             }
         }
         look_up(function)
     }
 }
 
-fn look_up(function: usize) -> Kind {
-    let symbol = symbol(function);
-    let length = symbol.iter().position(|&byte| byte == 0).unwrap_or(64);
-    // A function of a module would have that module's name behind it.
-    match &symbol[..length] {
+#[inline(never)]
+fn look_up(function: usize) -> Known {
+    const LENGTH: usize = bindings::KSYM_SYMBOL_LEN as usize;
+    let mut buffer = [0u8; LENGTH];
+    // SAFETY: The buffer is as long as the function asks for. Any address will do, in any context.
+    unsafe { kernel::bindings::sprint_symbol_no_offset(buffer.as_mut_ptr().cast(), function) };
+    let length = buffer.iter().position(|&byte| byte == 0).unwrap_or(0);
+    let name = &buffer[..length];
+    let kind = match name {
         b"pollwake" => Kind::Poll,
         b"ep_poll_callback" => Kind::Epoll,
         b"io_poll_wake" => Kind::IoUring,
         _ => Kind::Other,
+    };
+    let mut symbol = [0; 64];
+    // Where there is no symbol the address is printed, which is nobody's business.
+    if !name.starts_with(b"0x") {
+        let fits = length.min(symbol.len() - 1);
+        symbol[..fits].copy_from_slice(&name[..fits]);
+    }
+    // INVARIANT: The kind is that of the symbol.
+    Known {
+        function,
+        kind,
+        symbol,
     }
 }
 
@@ -110,12 +123,16 @@ impl<'a> Entry<'a> {
         if self.as_task().is_some() {
             Kind::Task
         } else {
-            kinds.of(self.function())
+            kinds.of(self.function()).kind
         }
     }
 
-    /// The address of its wake function.
-    pub(crate) fn function(&self) -> usize {
+    /// Its wake function's symbol.
+    pub(crate) fn symbol(&self, kinds: &mut Kinds) -> Symbol {
+        kinds.of(self.function()).symbol
+    }
+
+    fn function(&self) -> usize {
         // SAFETY: By the type invariants, the entry is valid.
         unsafe { (*self.0).func }.map_or(0, |function| (function as *const ()).addr())
     }
@@ -134,8 +151,9 @@ impl<'a> Entry<'a> {
     }
 
     fn as_poll(&self, kinds: &mut Kinds) -> Option<*const poll_table_entry> {
-        (kinds.of(self.function()) == Kind::Poll)
-            // SAFETY: The kernel's `pollwake` serves `poll_table_entry` only, and takes it for granted, too.
+        (kinds.of(self.function()).kind == Kind::Poll)
+            // SAFETY: By the invariants of `Kinds`, the function is `pollwake`, which takes it for granted
+            // that its entry is part of a `poll_table_entry`.
             .then(|| unsafe { container_of!(self.0, poll_table_entry, wait) }.cast_const())
     }
 
@@ -192,6 +210,10 @@ impl Identity {
 }
 
 /// The entries of a queue in the order in which they are woken.
+///
+/// # Invariants
+///
+/// The lock of the queue is held for `'a`; `list` is the queue's list head, `next` it or an entry's link.
 struct Entries<'a> {
     list: *mut kernel::bindings::list_head,
     next: *mut kernel::bindings::list_head,
@@ -205,8 +227,8 @@ impl<'a> Iterator for Entries<'a> {
         if ptr::eq(self.next, self.list) {
             return None;
         }
-        // SAFETY: `next` is not the head, so that it is the link of a valid entry; the guard, which is
-        // borrowed for `'a`, holds the lock, so that the list does not change.
+        // SAFETY: By the type invariants, `next` is the link of a valid entry, as it is not the head; the
+        // list does not change.
         let entry = unsafe { container_of!(self.next, wait_queue_entry, entry) };
         // SAFETY: As above.
         self.next = unsafe { (*self.next).next };
@@ -223,6 +245,7 @@ impl<T> Guard<'_, T> {
             let list = &raw mut (*self.queue.as_raw()).head;
             (list, (*list).next)
         };
+        // INVARIANT: The guard, which is borrowed for as long, holds the lock.
         Entries {
             list,
             next,

@@ -2,7 +2,7 @@
 
 //! Waiting: a task's entry, its wake function, and how a wait is described.
 
-use super::wake::{Call, Progress, Verdict, Wake, WakeFunction};
+use super::wake::{Call, Report, Verdict, Wake, WakeFunction};
 use crate::{
     abstractions::poll::PollEvents,
     bindings, //
@@ -35,9 +35,12 @@ impl Deadline {
         Self::now().plus(nanoseconds)
     }
 
-    /// At this reading of the clock.
+    /// When the clock reads so many nanoseconds for the current task, whose time namespace may shift it.
+    ///
+    /// C: `timens_ktime_to_host` in `include/linux/time_namespace.h`.
     pub(crate) fn at(nanoseconds: u64) -> Self {
-        Self(nanoseconds.try_into().unwrap_or(i64::MAX))
+        let reading = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
+        Self(reading.saturating_sub(Self::offset()))
     }
 
     /// So many nanoseconds later.
@@ -45,9 +48,18 @@ impl Deadline {
         Self(self.0.saturating_add_unsigned(nanoseconds))
     }
 
-    /// The clock's reading.
-    pub(crate) fn nanoseconds(self) -> u64 {
-        self.0.try_into().unwrap_or(0)
+    /// By how much the current task's time namespace shifts the clock.
+    fn offset() -> i64 {
+        // SAFETY: The current task has not ended, so that it has its namespaces.
+        unsafe { bindings::timens_monotonic_offset() }
+    }
+
+    /// What the clock reads then for the current task.
+    pub(crate) fn reading(self) -> u64 {
+        self.0
+            .saturating_add(Self::offset())
+            .try_into()
+            .unwrap_or(0)
     }
 
     /// The nanoseconds from `earlier` on; 0 if it is not earlier.
@@ -74,7 +86,7 @@ pub(crate) struct Wait<'a> {
 impl<'a> Wait<'a> {
     const fn new(state: u32) -> Self {
         Self {
-            state: state as c_uint,
+            state,
             flags: 0,
             at_tail: false,
             mask: PollEvents::empty(),
@@ -97,6 +109,12 @@ impl<'a> Wait<'a> {
     /// No signal does.
     pub(crate) const fn uninterruptible() -> Self {
         Self::new(kernel::bindings::TASK_UNINTERRUPTIBLE)
+    }
+
+    /// Does not hinder the system from being suspended; whoever waits so holds no lock.
+    pub(crate) const fn freezable(mut self) -> Self {
+        self.state |= kernel::bindings::TASK_FREEZABLE;
+        self
     }
 
     /// At the tail of the queue, as one of those that a wake-up counts. Without priority they are
@@ -136,8 +154,9 @@ impl<'a> Wait<'a> {
         self
     }
 
-    /// To study a race: stay on the queue for so many nanoseconds once the time is up or a signal
-    /// has come, where a wake-up still takes the task for a sleeper.
+    /// To study a race in [`Guard::sleep`](super::Guard::sleep): stay on the queue for so many
+    /// nanoseconds once the time is up or a signal has come, where a wake-up still takes the task for a
+    /// sleeper.
     pub(crate) const fn linger(mut self, nanoseconds: u64) -> Self {
         self.linger = nanoseconds;
         self
@@ -189,7 +208,16 @@ impl<'a> Wait<'a> {
     ///
     /// Context: may sleep.
     pub(super) fn sleep(&self) {
-        sleep(self.deadline);
+        // Whoever can be interrupted may also choose by prctl(2) how late its timers may be, but what
+        // only a deadline ends has to end then.
+        const SIGNALS: u32 = kernel::bindings::TASK_INTERRUPTIBLE | kernel::bindings::TASK_WAKEKILL;
+        let slack = if self.state & SIGNALS != 0 {
+            // SAFETY: The current task is valid, and only it changes its slack.
+            unsafe { (*kernel::bindings::get_current()).timer_slack_ns }
+        } else {
+            0
+        };
+        sleep(self.deadline, slack);
     }
 }
 
@@ -204,13 +232,11 @@ pub(super) enum Over {
 /// `/proc/PID/wchan` and in the output of ps.
 #[export_name = "ipcdemo_wait_event"]
 #[inline(never)]
-fn sleep(deadline: Option<Deadline>) {
+fn sleep(deadline: Option<Deadline>, slack: u64) {
     let Some(Deadline(mut expires)) = deadline else {
         // SAFETY: It asks for nothing but that sleeping is allowed; where it is not, the scheduler says so.
         return unsafe { kernel::bindings::schedule() };
     };
-    // SAFETY: The current task is valid, and changes its own slack only.
-    let slack = unsafe { (*kernel::bindings::get_current()).timer_slack_ns };
     // SAFETY: `expires` is valid for the call. The rest as above.
     unsafe {
         kernel::bindings::schedule_hrtimeout_range(
@@ -232,14 +258,16 @@ fn sleep(deadline: Option<Deadline>) {
 /// - While it is on a queue, it stays where it is and the task does not return from its wait.
 #[repr(C)]
 pub(super) struct TaskEntry<'a> {
+    /// Reached by [`TaskEntry::as_raw`] only.
     raw: Opaque<wait_queue_entry>,
     at_head: bool,
     mask: PollEvents,
     since: Deadline,
     function: Option<&'a WakeFunction<'a>>,
-    /// The key of the last wake-up that found it. Guarded by the queue's lock; read after a wake-up
-    /// took the entry, which orders it.
+    /// The key of the last wake-up that found it, and whether that counts exclusive entries. Written
+    /// with the queue's lock held; read after a wake-up took the entry, which orders the two.
     key: Atomic<u32>,
+    counted: Atomic<bool>,
 }
 
 impl<'a> TaskEntry<'a> {
@@ -253,7 +281,13 @@ impl<'a> TaskEntry<'a> {
             since: Deadline::now(),
             function: wait.function,
             key: Atomic::new(0),
+            counted: Atomic::new(false),
         }
+    }
+
+    /// The part that C code sees, with the right to the whole.
+    fn as_raw(&self) -> *mut wait_queue_entry {
+        ptr::from_ref(self).cast_mut().cast()
     }
 
     /// Makes it the current task's, on no queue.
@@ -262,7 +296,7 @@ impl<'a> TaskEntry<'a> {
     ///
     /// It is on no queue, and is not moved from here on.
     pub(super) unsafe fn link(&self, wait: &Wait<'_>) {
-        let raw = self.raw.get();
+        let raw = self.as_raw();
         // INVARIANT: Here is where the fields are set.
         //
         // SAFETY: `raw` is valid, and nobody else knows of it.
@@ -276,7 +310,7 @@ impl<'a> TaskEntry<'a> {
 
     fn links(&self) -> *mut kernel::bindings::list_head {
         // SAFETY: `raw` is valid, and only the field's address is taken.
-        unsafe { &raw mut (*self.raw.get()).entry }
+        unsafe { &raw mut (*self.as_raw()).entry }
     }
 
     /// Puts it on the queue: with priority or without being exclusive at the head, behind all that
@@ -340,9 +374,11 @@ impl<'a> TaskEntry<'a> {
         unsafe { bindings::list_del_init(self.links()) }
     }
 
-    /// The key of the wake-up that took it.
-    pub(super) fn key(&self) -> PollEvents {
-        PollEvents::from_bits(self.key.load(Relaxed))
+    /// The wake-up that makes good for the one that took it: that counted one exclusive entry too many.
+    pub(super) fn owed(&self) -> Option<Wake> {
+        self.counted
+            .load(Relaxed)
+            .then(|| Wake::one_more().key(PollEvents::from_bits(self.key.load(Relaxed))))
     }
 
     pub(super) fn mask(&self) -> PollEvents {
@@ -369,7 +405,7 @@ impl<'a> TaskEntry<'a> {
         entry: *mut wait_queue_entry,
         mode: c_uint,
         wake: &Wake,
-        progress: Option<Progress>,
+        progress: Option<Report>,
     ) -> c_int {
         // Its frame may be gone as soon as the entry is off the queue, so that no reference to it
         // reaches beyond that.
@@ -387,6 +423,7 @@ impl<'a> TaskEntry<'a> {
                 Verdict::Wake => (),
             }
             (*this).key.store(call.key.bits(), Relaxed);
+            (*this).counted.store(wake.counts(), Relaxed);
             // A full barrier in `try_to_wake_up`, before it looks at the task's state, pairs with
             // the one in `Wait::announce`.
             let woken =

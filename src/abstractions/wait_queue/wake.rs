@@ -31,6 +31,7 @@ const WF_SYNC: c_int = 0x10;
 pub(crate) struct Wake {
     key: PollEvents,
     nr_exclusive: u32,
+    exclusive_only: bool,
     flags: c_int,
 }
 
@@ -54,8 +55,22 @@ impl Wake {
         Self {
             key: PollEvents::empty(),
             nr_exclusive,
+            exclusive_only: false,
             flags: 0,
         }
+    }
+
+    /// Wakes one exclusive entry, in place of another that an earlier wake-up took in vain. The others
+    /// were all called by that one.
+    pub(super) const fn one_more() -> Self {
+        let mut wake = Self::one();
+        wake.exclusive_only = true;
+        wake
+    }
+
+    /// Whether it counts the exclusive entries that it wakes.
+    pub(super) const fn counts(&self) -> bool {
+        self.nr_exclusive != 0
     }
 
     /// Says what happened. Every entry is called all the same: its wake function judges the key.
@@ -81,7 +96,8 @@ impl Wake {
 pub(crate) struct Report {
     /// The entries that the walk came to.
     pub(crate) walked: u32,
-    /// The wake functions that it called: one for each of them.
+    /// The wake functions that it called: those of all of them, but for a wake-up that is passed on,
+    /// which goes to exclusive entries only.
     pub(crate) called: u32,
     /// The functions that said they woke somebody.
     pub(crate) woken: u32,
@@ -104,21 +120,17 @@ pub(crate) enum StoppedBy {
 }
 
 /// One call of a task's wake function, as the function sees it.
+///
+/// # Invariants
+///
+/// `sleeper` is valid for `'a`.
 pub(crate) struct Call<'a> {
     pub(super) key: PollEvents,
     pub(super) flags: c_int,
-    /// How far the walk had come, this call included; only if a report was asked for.
-    progress: Option<Progress>,
+    progress: Option<Report>,
     /// The task whose entry it is. It sleeps, or is about to.
     sleeper: *mut kernel::bindings::task_struct,
     _call: PhantomData<&'a ()>,
-}
-
-/// How far a walk has come when it calls a wake function.
-#[derive(Clone, Copy)]
-pub(crate) struct Progress {
-    /// As if this call wakes its task.
-    pub(crate) report: Report,
 }
 
 /// What a wake function decides.
@@ -152,8 +164,9 @@ impl Call<'_> {
         self.key
     }
 
-    /// How far the walk has come; none if nobody asked for a report.
-    pub(crate) fn progress(&self) -> Option<Progress> {
+    /// What the walk will have done if this call wakes its task, up to here; none if nobody asked for a
+    /// report.
+    pub(crate) fn progress(&self) -> Option<Report> {
         self.progress
     }
 
@@ -164,8 +177,8 @@ impl Call<'_> {
         if !unsafe { bindings::in_task() } {
             return (0, 0);
         }
-        // SAFETY: The current task is valid, and so is the sleeper, whose entry is on the queue: it
-        // has not returned from its wait, so that it has a PID namespace.
+        // SAFETY: The current task is valid, and so is the sleeper, by the type invariants. It has not
+        // returned from its wait, so that it has a PID namespace.
         unsafe {
             let waker = kernel::bindings::get_current();
             let ns = kernel::bindings::task_active_pid_ns(self.sleeper);
@@ -190,7 +203,8 @@ impl Call<'_> {
 /// # Safety
 ///
 /// - `head` is a valid, initialized wait queue head, whose lock this thread holds, interrupts off.
-/// - Each entry on it is valid, and its wake function may be called.
+/// - Each entry on it is valid and has a wake function, which may be called and takes no other entry off
+///   the queue.
 #[inline]
 pub(super) unsafe fn walk<const TELL: bool>(
     head: *mut kernel::bindings::wait_queue_head,
@@ -207,9 +221,9 @@ pub(super) unsafe fn walk<const TELL: bool>(
         // SAFETY: `next` is not the head, so that it is the link of a valid entry.
         let entry = unsafe { container_of!(next, kernel::bindings::wait_queue_entry, entry) };
         // What is needed of the entry is read first: its function may take it off the queue, and
-        // its owner, on another CPU, free it at once. No function takes another entry off.
+        // its owner, on another CPU, free it at once.
         //
-        // SAFETY: As above. An entry on a queue has a function.
+        // SAFETY: As above. By the function's requirements, it has a wake function.
         let (flags, function) = unsafe {
             next = (*next).next;
             ((*entry).flags, (*entry).func.unwrap_unchecked())
@@ -217,13 +231,16 @@ pub(super) unsafe fn walk<const TELL: bool>(
         let exclusive = flags & kernel::bindings::WQ_FLAG_EXCLUSIVE != 0;
         if TELL {
             report.walked += 1;
+        }
+        if wake.exclusive_only && !exclusive {
+            continue;
+        }
+        if TELL {
             report.called += 1;
         }
 
         let ret = if wait::is_ours(function) {
-            let progress = TELL.then(|| Progress {
-                report: report.after_waking(exclusive, wake),
-            });
+            let progress = TELL.then(|| report.after_waking(exclusive, wake));
             // SAFETY: This function is that of `TaskEntry`s only. The lock is held.
             unsafe { TaskEntry::wake(entry, TASK_NORMAL, wake, progress) }
         } else {
@@ -270,9 +287,10 @@ impl<'a> Call<'a> {
     /// `sleeper` is a task that cannot end for `'a`.
     pub(super) unsafe fn new(
         wake: &Wake,
-        progress: Option<Progress>,
+        progress: Option<Report>,
         sleeper: *mut kernel::bindings::task_struct,
     ) -> Self {
+        // INVARIANT: By the function's requirements.
         Self {
             key: wake.key,
             flags: wake.flags,
@@ -284,12 +302,12 @@ impl<'a> Call<'a> {
 }
 
 impl Wake {
-    /// The wake-up that a C walk tells a wake function of.
+    /// The wake-up that a C walk tells a wake function of, which may be one that counts.
     pub(super) fn of_c(flags: c_int, key: *mut c_void) -> Self {
         Self {
             key: PollEvents::from_bits(key.addr() as u32),
-            nr_exclusive: 0,
             flags,
+            ..Self::one()
         }
     }
 }
