@@ -61,7 +61,7 @@ impl Wake {
     }
 
     /// Wakes one exclusive entry, in place of another that an earlier wake-up took in vain. The others
-    /// were all called by that one.
+    /// were all called by that one. To be reported on: without that, all are called.
     pub(super) const fn one_more() -> Self {
         let mut wake = Self::one();
         wake.exclusive_only = true;
@@ -231,16 +231,14 @@ pub(super) unsafe fn walk<const TELL: bool>(
         let exclusive = flags & kernel::bindings::WQ_FLAG_EXCLUSIVE != 0;
         if TELL {
             report.walked += 1;
-        }
-        if wake.exclusive_only && !exclusive {
-            continue;
-        }
-        if TELL {
+            if wake.exclusive_only && !exclusive {
+                continue;
+            }
             report.called += 1;
         }
 
         let ret = if wait::is_ours(function) {
-            let progress = TELL.then(|| report.after_waking(exclusive, wake));
+            let progress = TELL.then(|| report.after_waking::<TELL>(exclusive, wake));
             // SAFETY: This function is that of `TaskEntry`s only. The lock is held.
             unsafe { TaskEntry::wake(entry, TASK_NORMAL, wake, progress) }
         } else {
@@ -254,7 +252,7 @@ pub(super) unsafe fn walk<const TELL: bool>(
             break;
         }
         if ret > 0 {
-            report = report.after_waking(exclusive, wake);
+            report = report.after_waking::<TELL>(exclusive, wake);
             if report.stopped_by == StoppedBy::Quota {
                 break;
             }
@@ -266,8 +264,10 @@ pub(super) unsafe fn walk<const TELL: bool>(
 impl Report {
     /// The report, once one more was woken.
     #[inline]
-    fn after_waking(mut self, exclusive: bool, wake: &Wake) -> Self {
-        self.woken += 1;
+    fn after_waking<const TELL: bool>(mut self, exclusive: bool, wake: &Wake) -> Self {
+        if TELL {
+            self.woken += 1;
+        }
         if exclusive {
             self.exclusive += 1;
             // 0 is never reached: it stands for all.
