@@ -16,7 +16,7 @@
 //!
 //! Whichever way the two interleave, one sees what the other did: the waiter the new word, or the other
 //! the waiter. Without both barriers a processor may look before its own store is to be seen by others,
-//! both may look in vain, and the waiter sleeps for ever. The left one is in [`Word::change`], the right
+//! both may look in vain, and the waiter sleeps for ever. The left one is in `Word::change`, the right
 //! one in `Wait::announce` (src/abstractions/wait_queue/wait.rs); `loom.rs` beside this file tries
 //! all interleavings, and shows that it fails without either.
 
@@ -116,7 +116,7 @@ impl Word {
     ///
     /// It takes no lock: a poller looks at it after a full barrier of its own, in `poll_wait` when it goes
     /// on the queue and before it sleeps again in `poll_schedule_timeout` (fs/select.c), which pairs with
-    /// the one in [`Word::change`] as a waiter's does.
+    /// the one in `Word::change` as a waiter's does.
     #[inline]
     pub fn get(&self) -> Count {
         Count(self.0.load(Relaxed))

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's logic, with no kernel in it: the same files as `src/algorithms/mod.rs` lists for the
-//! module.
+//! The module's logic, with no kernel in it: the same files as `src/algorithms/mod.rs` lists for
+//! the module.
 
-#![no_std]
+#![cfg_attr(not(feature = "loom"), no_std)]
 
 pub mod counter;
 
-/// The kernel's atomics, as far as they are used here.
+/// The kernel's atomics, as far as they are used here, on the host's or on loom's.
 mod sync {
+    #[cfg(not(feature = "loom"))]
     use core::sync::atomic::{fence, AtomicU64, Ordering};
+    #[cfg(feature = "loom")]
+    use loom::sync::atomic::{fence, AtomicU64, Ordering};
 
     /// No order at all.
     pub struct Relaxed;
@@ -30,10 +33,32 @@ mod sync {
 
         /// Gives the value found: as an error, and without being a barrier, if that was not `old`.
         pub fn cmpxchg(&self, old: u64, new: u64, _: Full) -> Result<u64, u64> {
+            // A barrier is a fence of its own: loom takes an access that is `SeqCst` for less than
+            // the kernel's full barrier.
             fence(Ordering::SeqCst);
-            self.0
-                .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
-                .inspect(|_| fence(Ordering::SeqCst))
+            let result = self
+                .0
+                .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+            #[cfg(feature = "loom")]
+            if crate::fault::NO_BARRIER_AFTER_CHANGE.get() {
+                return result;
+            }
+            if result.is_ok() {
+                fence(Ordering::SeqCst);
+            }
+            result
         }
+    }
+}
+
+/// What a test breaks, to see that it would notice.
+#[cfg(feature = "loom")]
+pub mod fault {
+    use std::cell::Cell;
+
+    std::thread_local! {
+        /// Leaves out the barrier after a change. All threads of a loom model are coroutines on one
+        /// of the host's, so that others are not concerned.
+        pub static NO_BARRIER_AFTER_CHANGE: Cell<bool> = const { Cell::new(false) };
     }
 }

@@ -47,7 +47,8 @@ impl Signal {
         Self(number)
     }
 
-    pub(crate) fn send(&self, tid: Pid) {
+    /// Sends it to a thread of this process.
+    pub fn send(&self, tid: Pid) {
         // SAFETY: Signals a thread of this process, which has a handler for it.
         let result = unsafe {
             libc::syscall(
