@@ -246,7 +246,9 @@ fn described(args: &ipcdemo_wait_args) -> Result<Wait<'static>> {
         // Nothing but a wake-up can end it, so that it has to end soon.
         IPCDEMO_WAIT_UNINTERRUPTIBLE => {
             let last = Deadline::after(IPCDEMO_UNINTERRUPTIBLE_MAX_NS);
-            if deadline.is_none_or(|deadline| deadline > last) {
+            let too_long = args.flags & IPCDEMO_WAIT_TIMEOUT != 0
+                && args.timeout_ns > IPCDEMO_UNINTERRUPTIBLE_MAX_NS;
+            if too_long || deadline.is_none_or(|deadline| deadline > last) {
                 return Err(EINVAL);
             }
             Wait::uninterruptible().freezable()
@@ -446,7 +448,10 @@ impl FileOperations for Waitq {
 
     /// Wakes whoever is not exclusive, and one that is. The bytes do not matter.
     fn write(&self, _file: &LocalFile, from: UserSliceReader) -> Result<usize> {
-        self.queue.lock().wake(&Wake::one().key(PollEvent::In));
+        // The report is for those who are woken: they are told how far the walk had come.
+        self.queue
+            .lock()
+            .wake_and_report(&Wake::one().key(PollEvent::In));
         Ok(from.len())
     }
 

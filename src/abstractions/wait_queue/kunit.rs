@@ -17,14 +17,16 @@ use core::{
 };
 use kernel::{
     bindings::{poll_table, wait_queue_entry, wait_queue_head},
+    cpu::CpuId,
+    error::from_err_ptr,
     macros::kunit_tests,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
     types::Opaque, //
 };
 
-/// An entry of somebody else's, which counts its calls and keeps the last key. It heeds `POLLFREE`, as
-/// that of epoll.
+/// An entry of somebody else's, which counts its calls and keeps what the last one said. It heeds
+/// `POLLFREE`, as that of epoll.
 #[repr(C)]
 struct Foreign {
     entry: Opaque<wait_queue_entry>,
@@ -32,6 +34,9 @@ struct Foreign {
     gives: c_int,
     calls: Atomic<u32>,
     key: Atomic<usize>,
+    flags: Atomic<c_int>,
+    /// Whether the waker was marked as one that a signal of an eventfd must not nest in.
+    in_eventfd: Atomic<bool>,
     /// The queue that it was put on by a poll table.
     head: Cell<*mut wait_queue_head>,
 }
@@ -43,6 +48,8 @@ impl Foreign {
             gives,
             calls: Atomic::new(0),
             key: Atomic::new(0),
+            flags: Atomic::new(-1),
+            in_eventfd: Atomic::new(false),
             head: Cell::new(ptr::null_mut()),
         };
         // SAFETY: The entry is valid, and on no queue.
@@ -62,18 +69,30 @@ impl Foreign {
 unsafe extern "C" fn called(
     entry: *mut wait_queue_entry,
     _mode: c_uint,
-    _flags: c_int,
+    flags: c_int,
     key: *mut c_void,
 ) -> c_int {
     // SAFETY: By the function's requirements, this is the first field of a `repr(C)` struct.
     let foreign = unsafe { &*entry.cast::<Foreign>() };
     foreign.calls.fetch_add(1, Relaxed);
     foreign.key.store(key.addr(), Relaxed);
+    foreign.flags.store(flags, Relaxed);
+    foreign.in_eventfd.store(is_in_eventfd(), Relaxed);
     if key.addr() & bindings::POLLFREE as usize != 0 {
         // SAFETY: It is on a queue whose lock is held.
         unsafe { bindings::list_del_init(&raw mut (*entry).entry) };
     }
     foreign.gives
+}
+
+/// The current task's mark.
+fn is_in_eventfd() -> bool {
+    // SAFETY: The current task may set its own flag, and does not look at it in between.
+    unsafe {
+        let marked = bindings::set_in_eventfd(true);
+        bindings::set_in_eventfd(marked);
+        marked
+    }
 }
 
 /// Where a foreign entry stands.
@@ -167,6 +186,36 @@ pub(crate) fn while_polled<T: FileOperations>(object: &T, act: impl FnOnce()) ->
     foreign.seen()
 }
 
+/// # Safety
+///
+/// To be called as the function of a kernel thread whose data is an `F`.
+unsafe extern "C" fn thread<F: Fn() + Sync>(body: *mut c_void) -> c_int {
+    // SAFETY: By the function's requirements.
+    unsafe { (*body.cast::<F>())() };
+    0
+}
+
+/// Runs `act` while `body` runs in a thread on another CPU, and waits for that. `act` does not end
+/// before `body` has begun.
+fn beside<F: Fn() + Sync, R>(body: &F, act: impl FnOnce() -> R) -> Result<R> {
+    let data = ptr::from_ref(body).cast_mut().cast();
+    let name = c"ipcdemo_kunit".as_char_ptr();
+    // SAFETY: The name has no conversions in it. The thread does not run yet when it is bound, and has
+    // ended before `body` does.
+    unsafe {
+        let task = kernel::bindings::kthread_create_on_node(Some(thread::<F>), data, -1, name);
+        let task = from_err_ptr(task)?;
+        kernel::bindings::get_task_struct(task);
+        kernel::bindings::migrate_disable();
+        kernel::bindings::kthread_bind(task, u32::from(CpuId::current().as_u32() == 0));
+        kernel::bindings::wake_up_process(task);
+        let result = act();
+        kernel::bindings::kthread_stop_put(task);
+        kernel::bindings::migrate_enable();
+        Ok(result)
+    }
+}
+
 #[kunit_tests(ipcdemo_wait_queue)]
 mod tests {
     use super::{
@@ -178,12 +227,15 @@ mod tests {
         wait_queue::{new_wait_queue, *},
     };
     use kernel::{
+        cpu::nr_cpu_ids,
         impl_has_hr_timer,
+        processor::cpu_relax,
         sync::{
             Arc,
             ArcBorrow, //
         },
         time::{
+            delay::fsleep,
             hrtimer::{
                 HrTimer,
                 HrTimerCallback,
@@ -409,29 +461,52 @@ mod tests {
     }
 
     #[test]
-    fn a_c_walk_wakes_a_task_of_ours() -> Result {
+    fn a_c_walk_wakes_and_counts_a_task_of_ours() -> Result {
         let queue = queue()?;
-        let wait = Wait::uninterruptible().until(Some(Deadline::after(MINUTE)));
+        let wait = Wait::uninterruptible().exclusive().priority();
+        let wait = wait.until(Some(Deadline::after(MINUTE)));
+        let mut waited = Waited::TimedOut(None);
         let mut looks = 0;
-        let waited = queue.wait_until(&wait, || {
-            looks += 1;
-            if looks == 2 {
-                // The task is announced as sleeping, on the queue.
-                //
-                // SAFETY: The head is valid.
-                unsafe {
-                    kernel::bindings::__wake_up(
-                        queue.as_raw(),
-                        kernel::task::TASK_NORMAL,
-                        1,
-                        core::ptr::null_mut(),
-                    )
-                };
-            }
-            (looks == 3).then_some(())
+        let behind = with_foreign(&queue, ExclusiveTail, 1, || {
+            waited = queue.wait_until(&wait, || {
+                looks += 1;
+                if looks == 2 {
+                    // The task is announced as sleeping, on the queue.
+                    //
+                    // SAFETY: The head is valid.
+                    unsafe {
+                        kernel::bindings::__wake_up(
+                            queue.as_raw(),
+                            kernel::task::TASK_NORMAL,
+                            1,
+                            core::ptr::null_mut(),
+                        )
+                    };
+                }
+                (looks == 3).then_some(())
+            });
         });
         assert!(matches!(waited, Waited::Done((), Some(1..=MINUTE))));
+        assert_eq!(behind.0, 0);
         assert_eq!(queue.lock().count_entries(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wake_up_tells_entries_of_c_about_its_waker() -> Result {
+        let queue = queue()?;
+        for (wake, sync) in [(Wake::one(), false), (Wake::one().sync(), true)] {
+            let foreign = Foreign::new(1);
+            // SAFETY: The entry is valid, and off the queue before its frame is gone.
+            unsafe {
+                kernel::bindings::add_wait_queue(queue.as_raw(), foreign.entry.get());
+                queue.lock().wake(&wake);
+                kernel::bindings::remove_wait_queue(queue.as_raw(), foreign.entry.get());
+            }
+            assert!((foreign.flags.load(Relaxed) != 0) == sync);
+            assert!(foreign.in_eventfd.load(Relaxed));
+            assert!(!is_in_eventfd());
+        }
         Ok(())
     }
 
@@ -470,22 +545,46 @@ mod tests {
         Ok(())
     }
 
+    /// Whether a task that sleeps on another CPU is gone, once woken, while its waker still has the lock.
+    fn goes_before_its_waker(queue: &WaitQueue<u32>, conditional: bool) -> Result<bool> {
+        let wait = Wait::uninterruptible().until(Some(Deadline::after(MINUTE)));
+        let (go, gone) = (Atomic::new(false), Atomic::new(false));
+        let sleeper = || {
+            if conditional {
+                let _ = queue.wait_until(&wait, || go.load(Relaxed).then_some(()));
+            } else {
+                let _ = queue.lock().sleep(&wait);
+            }
+            gone.store(true, Relaxed);
+        };
+        beside(&sleeper, || {
+            while !queue.is_active() {
+                fsleep(TICK);
+            }
+            // Let it fall asleep.
+            fsleep(TICK * 10);
+            let mut guard = queue.lock();
+            go.store(true, Relaxed);
+            guard.wake(&Wake::one());
+            let end = Deadline::after(10_000_000);
+            while !gone.load(Relaxed) && Deadline::now() < end {
+                cpu_relax();
+            }
+            gone.load(Relaxed)
+        })
+    }
+
     #[test]
     fn a_woken_task_needs_no_lock_of_the_wakers() -> Result {
         let queue = queue()?;
-        let mut held = None;
-        let mut looks = 0;
-        let waited = queue.wait_until(&Wait::uninterruptible(), || {
-            looks += 1;
-            (looks == 2).then(|| {
-                let mut guard = queue.lock();
-                guard.wake(&Wake::one());
-                held = Some(guard);
-            })
-        });
-        // To take the lock again would have been the end.
-        drop(held);
-        assert!(waited == Waited::Done((), None));
+        for conditional in [false, true] {
+            // One that is so fast that it comes before its entry is off the queue does need it.
+            let mut gone = nr_cpu_ids() < 2;
+            for _ in 0..50 {
+                gone = gone || goes_before_its_waker(&queue, conditional)?;
+            }
+            assert!(gone);
+        }
         Ok(())
     }
 
@@ -586,22 +685,33 @@ mod tests {
     #[test]
     fn a_wake_up_that_did_not_meet_the_condition_is_passed_on_by_one_who_leaves() -> Result {
         let queue = queue()?;
+        for locked in [false, true] {
+            // On a busy machine the time may be up before there was a wake-up.
+            let mut passed_on = false;
+            for _ in 0..10 {
+                passed_on = passed_on || taken_in_vain(&queue, locked)? != Waited::TimedOut(None);
+            }
+            assert!(passed_on);
+        }
+        Ok(())
+    }
+
+    /// Waits without success while a timer wakes, and looks in vain, after that wake-up, until the time
+    /// is up.
+    fn taken_in_vain(queue: &Arc<WaitQueue<u32>>, locked: bool) -> Result<Waited<()>> {
         let deadline = Deadline::after(20_000_000);
         let wait = Wait::uninterruptible().exclusive().until(Some(deadline));
-        let mut locked = Waited::Done((), None);
+        let last = if locked { 2 } else { 3 };
         let mut looks = 0;
-        let foreign = with_waker(&queue, || {
-            queue.lock().wait_until(&wait, |_| {
-                looks += 1;
-                // The second look is after the timer's wake-up.
-                while looks == 2 && Deadline::now() <= deadline {}
-                None
-            })
-        });
-        core::mem::swap(&mut locked, &mut foreign?);
-        assert!(matches!(locked, Waited::TimedOut(Some(_))));
-        assert_eq!(looks, 2);
-        Ok(())
+        let mut look = || {
+            looks += 1;
+            while looks == last && Deadline::now() <= deadline {}
+            None
+        };
+        with_waker(queue, || match locked {
+            true => queue.lock().wait_until(&wait, |_| look()),
+            false => queue.wait_until(&wait, look),
+        })
     }
 
     #[test]

@@ -228,23 +228,28 @@ pub(super) enum Over {
     TimedOut,
 }
 
+/// Sleeps until the task is made runnable, or the deadline has passed; tells whether it has.
+///
 /// This is where every waiting task is found, so its name is one that people can read in
-/// `/proc/PID/wchan` and in the output of ps.
+/// `/proc/PID/wchan` and in the output of ps. What it gives keeps it on the stack meanwhile: without that,
+/// `schedule` would be called in its place.
 #[export_name = "ipcdemo_wait_event"]
 #[inline(never)]
-fn sleep(deadline: Option<Deadline>, slack: u64) {
+fn sleep(deadline: Option<Deadline>, slack: u64) -> bool {
     let Some(Deadline(mut expires)) = deadline else {
         // SAFETY: It asks for nothing but that sleeping is allowed; where it is not, the scheduler says so.
-        return unsafe { kernel::bindings::schedule() };
+        unsafe { kernel::bindings::schedule() };
+        return false;
     };
     // SAFETY: `expires` is valid for the call. The rest as above.
-    unsafe {
+    let ret = unsafe {
         kernel::bindings::schedule_hrtimeout_range(
             &mut expires,
             slack,
             kernel::bindings::hrtimer_mode_HRTIMER_MODE_ABS,
         )
     };
+    ret == 0
 }
 
 /// The entry of a task that waits, on its stack.
