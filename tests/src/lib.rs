@@ -13,24 +13,28 @@ pub mod compat;
 mod descriptor;
 pub mod epoll;
 mod ioctl;
+mod kernel;
 mod memory;
 mod ring;
 mod signal;
 mod sleeper;
 mod subject;
 mod task;
+mod waiting;
 mod watch;
 
 pub use census::{Census, serially};
 pub use child::Child;
 pub use descriptor::{count, poll_now, read, write};
 pub use ioctl::ioctl;
+pub use kernel::scaled;
 pub use memory::{Access, Address, Memory, PAGE, read_to, write_from};
 pub use ring::Ring;
 pub use signal::Signal;
 pub use sleeper::Sleeper;
 pub use subject::{Fd, MAX, Subject};
 pub use task::Task;
+pub use waiting::{Waiting, listed, waitq};
 pub use watch::{guarded, until};
 
 /// The errors that the tests compare.

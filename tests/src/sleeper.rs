@@ -50,6 +50,12 @@ impl<T: Send + 'static> Sleeper<T> {
         sleeper
     }
 
+    /// Its thread.
+    #[must_use]
+    pub fn tid(&self) -> Pid {
+        self.tid
+    }
+
     /// Waits until it has been awake and sleeps again, as it does if what woke it was
     /// not enough.
     ///

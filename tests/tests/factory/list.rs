@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ipcdemo_client::{CounterFlags, Factory, Kind, NullFlags, Object, raw};
+use ipcdemo_client::{
+    CounterFlags, Factory, Kind, NullFlags, Object, WaitqFlags, WakeOptions, raw,
+};
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
 use ipcdemo_tests::{Access, Address, Errno, Fd, Memory, Sleeper, serial, until, write};
 
@@ -34,6 +36,21 @@ serial! {
         let object = find(&factory, &null);
         assert_eq!(object.kind, Kind::Null);
         assert_eq!((object.value, object.flags, object.waiters), (0, 0, 0));
+        let queue = factory.waitq(u64::MAX, WaitqFlags::CLOEXEC).unwrap();
+        let _set = Epoll::of(&queue, EventFlags::OUT);
+        let object = find(&factory, &queue);
+        assert_eq!(object.kind, Kind::Waitq);
+        assert_eq!((object.value, object.flags, object.waiters), (u64::MAX, 0, 1));
+    }
+
+    /// Kinds are told one after the other, the newest of each last.
+    fn kinds_come_in_order() {
+        let factory = open();
+        let _queue = factory.waitq(1, WaitqFlags::CLOEXEC).unwrap();
+        let _null = factory.null(NullFlags::CLOEXEC).unwrap();
+        let _counter = factory.counter(2, CounterFlags::CLOEXEC).unwrap();
+        let kinds: Vec<_> = factory.list().unwrap().iter().map(|object| object.kind).collect();
+        assert_eq!(kinds, [Kind::Null, Kind::Counter, Kind::Waitq]);
     }
 
     /// The value is the one at the moment.
@@ -44,6 +61,9 @@ serial! {
         assert_eq!(find(&factory, &counter).value, u64::MAX - 1);
         counter.read().unwrap();
         assert_eq!(find(&factory, &counter).value, 0);
+        let queue = factory.waitq(1, WaitqFlags::CLOEXEC).unwrap();
+        queue.wake(&WakeOptions::new().set(2)).unwrap();
+        assert_eq!(find(&factory, &queue).value, 2);
     }
 
     /// An object is listed as long as it lives, whoever holds it.
@@ -304,6 +324,7 @@ fn find(factory: &Factory, fd: impl AsFd) -> Object {
     let kind = match fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())) {
         Ok(link) if link.to_str() == Some("anon_inode:[ipcdemo-counter]") => Kind::Counter,
         Ok(link) if link.to_str() == Some("anon_inode:[ipcdemo-null]") => Kind::Null,
+        Ok(link) if link.to_str() == Some("anon_inode:[ipcdemo-waitq]") => Kind::Waitq,
         other => panic!("not an object: {other:?}"),
     };
     let number = number(fd);
@@ -321,10 +342,9 @@ fn number(fd: impl AsFd) -> u32 {
     let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
     let info = fs::read_to_string(path).unwrap();
     let number = info.lines().find_map(|line| {
-        let line = line
-            .strip_prefix("eventfd-id:")
-            .or(line.strip_prefix("null-id:"))?;
-        line.trim().parse().ok()
+        let (name, number) = line.split_once(':')?;
+        let is_ours = ["eventfd-id", "null-id", "waitq-id"].contains(&name);
+        is_ours.then(|| number.trim().parse().ok())?
     });
     number.expect("fdinfo shows a number")
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Arc;
 
-use ipcdemo_client::{Counter, CounterFlags, Factory, NullFlags, OpenError};
+use ipcdemo_client::{Counter, CounterFlags, Factory, NullFlags, OpenError, Waitq, WaitqFlags};
 use ipcdemo_tests::{Child, Errno, Fd, Sleeper, count, poll_now, read, serial, write};
 use rustix::event::PollFlags;
 use rustix::io::{ReadWriteFlags, preadv2};
@@ -17,9 +17,9 @@ use std::io::IoSliceMut;
 use crate::open;
 
 serial! {
-    /// Both nodes are root's alone, until root says otherwise.
+    /// The nodes are root's alone, until root says otherwise.
     fn the_nodes_are_private() {
-        for path in [Factory::PATH, Counter::SHARED_PATH] {
+        for path in [Factory::PATH, Counter::SHARED_PATH, Waitq::SHARED_PATH] {
             let node = std::fs::metadata(path).unwrap();
             assert!(node.file_type().is_char_device(), "{path}");
             assert_eq!((node.mode() & 0o777, node.uid()), (0o600, 0), "{path}");
@@ -34,7 +34,8 @@ serial! {
             let denied = |result| matches!(result, Err(OpenError::Denied { .. }));
             let factory = denied(Factory::open().map(drop));
             let counter = denied(Counter::open_shared(false).map(drop));
-            u8::from(!(factory && counter))
+            let waitq = denied(Waitq::open_shared(false).map(drop));
+            u8::from(!(factory && counter && waitq))
         });
         assert_eq!(child.wait(), 0);
     }
@@ -87,23 +88,25 @@ serial! {
         assert_eq!(read(&reader), Ok(1));
     }
 
-    /// The shared counter is not listed: it is not left behind by anybody.
-    fn the_shared_counter_is_not_listed() {
+    /// What is shared is not listed: it is not left behind by anybody.
+    fn shared_objects_are_not_listed() {
         let factory = open();
         let before = factory.list().unwrap();
-        let counter = shared(false);
+        let shared = (shared(false), Waitq::open_shared(false).unwrap());
         assert_eq!(factory.list().unwrap(), before);
-        drop(counter);
+        drop(shared);
     }
 
     /// Whatever of the module's is open keeps it loaded: the factory, a node, or an
     /// object when the factory is long closed. And it works on.
     fn the_module_stays_while_it_is_used() {
-        let openers: [fn() -> OwnedFd; 4] = [
+        let openers: [fn() -> OwnedFd; 6] = [
             || open().as_fd().try_clone_to_owned().unwrap(),
             || Counter::open_shared(false).unwrap().into(),
             || open().counter(0, CounterFlags::CLOEXEC).unwrap().into(),
             || open().null(NullFlags::CLOEXEC).unwrap().into(),
+            || Waitq::open_shared(false).unwrap().into(),
+            || open().waitq(0, WaitqFlags::CLOEXEC).unwrap().into(),
         ];
         for opener in openers {
             let held = opener();

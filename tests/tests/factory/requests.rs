@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
-use ipcdemo_client::{CounterFlags, NullFlags, raw};
+use ipcdemo_client::{CounterFlags, NullFlags, WaitqFlags, raw};
 use ipcdemo_tests::{
     Access, Address, Census, Child, Errno, Memory, PAGE, compat, count, read, serial,
 };
@@ -21,6 +21,8 @@ serial! {
         assert_eq!(counter.read().unwrap(), 1);
         let null = factory.null(NullFlags::empty()).unwrap();
         assert_eq!(null.write(&[1; 100]).unwrap(), 100);
+        let queue = factory.waitq(1 << 40, WaitqFlags::empty()).unwrap();
+        assert_eq!(queue.waiters().unwrap().word, 1 << 40);
     }
 
     /// A number that stands for nothing is ENOTTY, whatever is at the address.
@@ -75,6 +77,11 @@ serial! {
                 let args = words(&[0, bit]);
                 let (result, _) = send(&factory, raw::IPCDEMO_IOC_NULL, &args);
                 assert_eq!(result, Err(Errno::INVAL), "null, flag {bit:#x}");
+            }
+            if WaitqFlags::from_bits(bit).is_none() {
+                let args = words(&[0, bit, 0, 0]);
+                let (result, _) = send(&factory, raw::IPCDEMO_IOC_WAITQ, &args);
+                assert_eq!(result, Err(Errno::INVAL), "waitq, flag {bit:#x}");
             }
         }
         census.check(&factory, "unknown flags");
@@ -197,6 +204,7 @@ serial! {
         let places = [
             (raw::IPCDEMO_IOC_NULL, words(&[0, CLOEXEC])),
             (raw::IPCDEMO_IOC_COUNTER, counter_args(CLOEXEC, 1, 0)),
+            (raw::IPCDEMO_IOC_WAITQ, words(&[0, CLOEXEC, 1, 0])),
             (raw::IPCDEMO_IOC_LIST, past_the_end),
         ];
         for (request, args) in places {
@@ -220,9 +228,10 @@ serial! {
             let made = [
                 factory.counter(0, CounterFlags::empty()).err(),
                 factory.null(NullFlags::empty()).err(),
+                factory.waitq(0, WaitqFlags::empty()).err(),
             ];
             let made = made.map(|error| error.and_then(|error| error.raw_os_error()));
-            u8::from(made != [Some(libc::EMFILE); 2]) + 2 * u8::from(factory.list().unwrap() != before)
+            u8::from(made != [Some(libc::EMFILE); 3]) + 2 * u8::from(factory.list().unwrap() != before)
         });
         assert_eq!(child.wait(), 0);
         census.check(&factory, "EMFILE");
@@ -241,9 +250,10 @@ serial! {
             let made = [
                 factory.counter(0, CounterFlags::empty()).err(),
                 factory.null(NullFlags::empty()).err(),
+                factory.waitq(0, WaitqFlags::empty()).err(),
             ];
             let made = made.map(|error| error.and_then(|error| error.raw_os_error()));
-            u8::from(made != [Some(libc::ENFILE); 2])
+            u8::from(made != [Some(libc::ENFILE); 3])
         });
         let limit = std::fs::read(LIMIT).unwrap();
         // The kernel's quick count of files is off by dozens: only 0 is sure.

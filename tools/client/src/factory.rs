@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::{OpenError, open_node};
-use crate::{Counter, CounterFlags, Null, NullFlags, Object, raw};
+use crate::{Counter, CounterFlags, Null, NullFlags, Object, Waitq, WaitqFlags, raw};
 
 /// `/dev/ipcdemo`, which makes objects and tells of those alive.
 #[derive(Debug)]
@@ -40,6 +40,18 @@ impl Factory {
             reserved: 0,
         };
         self.call(raw::IPCDEMO_IOC_COUNTER, &mut args)?;
+        // SAFETY: The call succeeded, so `fd` is a new descriptor, and ours.
+        Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }.into())
+    }
+
+    /// Makes a wait queue whose word begins at `word`.
+    pub fn waitq(&self, word: u64, flags: WaitqFlags) -> io::Result<Waitq> {
+        let mut args = raw::ipcdemo_waitq_args {
+            fd: -1,
+            flags: flags.bits(),
+            word,
+        };
+        self.call(raw::IPCDEMO_IOC_WAITQ, &mut args)?;
         // SAFETY: The call succeeded, so `fd` is a new descriptor, and ours.
         Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }.into())
     }

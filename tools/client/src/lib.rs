@@ -19,9 +19,14 @@ mod factory;
 mod null;
 mod object;
 pub mod raw;
+mod waitq;
 
 pub use counter::{Counter, CounterFlags};
 pub use error::OpenError;
 pub use factory::Factory;
 pub use null::{Null, NullFlags};
 pub use object::{Kind, Object};
+pub use waitq::{
+    Keys, Listing, PassedOn, Reason, Receipt, StoppedBy, WaitOptions, Waiter, WaiterKind, Waitq,
+    WaitqFlags, WakeOptions, WakeReceipt, monotonic,
+};

@@ -11,6 +11,8 @@ pub enum Kind {
     Null,
     /// A counter.
     Counter,
+    /// A wait queue.
+    Waitq,
     /// One that this library, older than the module, does not know.
     Unknown(u32),
 }
@@ -20,6 +22,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Null => f.pad("null"),
             Self::Counter => f.pad("counter"),
+            Self::Waitq => f.pad("waitq"),
             Self::Unknown(kind) => f.pad(&format!("unknown-{kind}")),
         }
     }
@@ -30,6 +33,7 @@ impl From<u32> for Kind {
         match kind {
             raw::IPCDEMO_KIND_NULL => Self::Null,
             raw::IPCDEMO_KIND_COUNTER => Self::Counter,
+            raw::IPCDEMO_KIND_WAITQ => Self::Waitq,
             unknown => Self::Unknown(unknown),
         }
     }
@@ -42,7 +46,7 @@ pub struct Object {
     pub id: u64,
     /// What sort of object it is.
     pub kind: Kind,
-    /// A counter's count; 0 for a null object.
+    /// A counter's count, a wait queue's word; 0 for a null object.
     pub value: u64,
     /// The kind's own flags, such as `CounterFlags::SEMAPHORE`'s bit.
     pub flags: u32,
@@ -52,7 +56,7 @@ pub struct Object {
 
 impl Object {
     /// Its number among its kind, which `/proc/PID/fdinfo` shows as `eventfd-id`
-    /// of a counter, and as `null-id` of a null object.
+    /// of a counter, as `null-id` of a null object and as `waitq-id` of a wait queue.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.id as u32

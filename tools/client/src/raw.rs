@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 // Named and documented for C, by bindgen.
-#[allow(missing_docs, non_camel_case_types)]
+#[allow(missing_docs, non_camel_case_types, clippy::undocumented_unsafe_blocks)]
 mod uapi {
     include!(concat!(env!("OUT_DIR"), "/uapi.rs"));
 }

@@ -97,13 +97,30 @@ fn layouts_are_the_same_everywhere() {
     layout! { source,
         ipcdemo_null_args { fd, flags }
         ipcdemo_counter_args { fd, flags, initval, reserved }
+        ipcdemo_waitq_args { fd, flags, word }
+        ipcdemo_wait_args {
+            expected, timeout_ns, flags, mask, linger_us, reserved, word, slept_ns, remaining_ns,
+            reason, key, waker_pid, waker_tid, walked, called, woken, stopped_by, passed_on,
+            reserved2,
+        }
+        ipcdemo_wake_args {
+            word, flags, nr, key, reserved, walked, called, woken, exclusive, stopped_by, reserved2,
+        }
+        ipcdemo_waiter {
+            since_ns, position, kind, flags, key, pid, tid, comm, function,
+        }
+        ipcdemo_waiters_args { waiters, capacity, waiter_size, count, total, word }
         ipcdemo_object { id, value, kind, flags, waiters, reserved }
         ipcdemo_list_args { after, objects, capacity, object_size, count, reserved }
     }
     for (name, request) in [
         ("IPCDEMO_IOC_NULL", raw::IPCDEMO_IOC_NULL),
         ("IPCDEMO_IOC_COUNTER", raw::IPCDEMO_IOC_COUNTER),
+        ("IPCDEMO_IOC_WAITQ", raw::IPCDEMO_IOC_WAITQ),
         ("IPCDEMO_IOC_LIST", raw::IPCDEMO_IOC_LIST),
+        ("IPCDEMO_IOC_WAIT", raw::IPCDEMO_IOC_WAIT),
+        ("IPCDEMO_IOC_WAKE", raw::IPCDEMO_IOC_WAKE),
+        ("IPCDEMO_IOC_WAITERS", raw::IPCDEMO_IOC_WAITERS),
     ] {
         writeln!(source, "ASSERT(__LINE__, {name} == {request}u);").unwrap();
     }
@@ -120,6 +137,11 @@ fn values_and_sizes_add_up() {
 
     assert_eq!(raw::IPCDEMO_NULL_SIZE_VER0, 2 * 4);
     assert_eq!(raw::IPCDEMO_COUNTER_SIZE_VER0, 4 * 4);
+    assert_eq!(raw::IPCDEMO_WAITQ_SIZE_VER0, 2 * 4 + 8);
+    assert_eq!(raw::IPCDEMO_WAIT_SIZE_VER0, 5 * 8 + 14 * 4);
+    assert_eq!(raw::IPCDEMO_WAKE_SIZE_VER0, 8 + 10 * 4);
+    assert_eq!(raw::IPCDEMO_WAITERS_SIZE_VER0, 2 * 8 + 4 * 4);
+    assert_eq!(size_of::<raw::ipcdemo_waiter>(), 8 + 6 * 4 + 16 + 64);
     assert_eq!(raw::IPCDEMO_LIST_SIZE_VER0, 2 * 8 + 4 * 4);
     assert_eq!(size_of::<raw::ipcdemo_object>(), 2 * 8 + 4 * 4);
 }
