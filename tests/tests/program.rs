@@ -66,6 +66,63 @@ serial! {
         assert_eq!(status(&ipcdemo(&["null", "--", "sh", "-c", script])), 0);
     }
 
+    /// Who waits on the shared queue is listed, and told by whom it was woken; so is
+    /// who wakes.
+    fn the_shared_queue_is_the_default() {
+        let arguments = ["waitq", "wait", "--exclusive", "--mask", "pollin,hup"];
+        let sleeper = program().args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        until("it sleeps", || stdout(&ipcdemo(&["waitq", "ls", "--count"])) == "1\n");
+        let table = stdout(&ipcdemo(&["waitq", "ls"]));
+        let words: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
+        let pid = sleeper.id();
+        let who = format!("{pid}/{pid}");
+        assert_eq!(words[..6], ["0", "task", "exclusive", &who, "ipcdemo", "POLLIN|POLLHUP"]);
+
+        let nobody = stdout(&ipcdemo(&["waitq", "wake", "--key", "out"]));
+        assert!(nobody.starts_with("walked 1, called 1, woke 0, 0 of them exclusive\n"), "{nobody}");
+        let wake = ["waitq", "wake", "--key", "in", "--set", "0x10", "--sync"];
+        let waker = program().args(wake).stdout(Stdio::piped()).spawn().unwrap();
+        let waker_pid = waker.id();
+        assert_eq!(
+            stdout(&waker.wait_with_output().unwrap()),
+            "walked 1, called 1, woke 1, 1 of them exclusive\nstopped by its quota; the word is 0x10\n"
+        );
+        let output = sleeper.wait_with_output().unwrap();
+        let text = stdout(&output);
+        assert!(text.starts_with("woken after ") && text.contains("the word is 0x10\n"), "{text}");
+        assert!(text.contains(&format!("process {waker_pid}, with the key POLLIN\n")), "{text}");
+        assert_eq!(status(&output), 0);
+        assert_eq!(status(&ipcdemo(&["waitq", "wake", "--set", "0"])), 0);
+    }
+
+    /// A wait that ends otherwise has a status and a receipt, too.
+    fn a_wait_without_a_wake_has_a_status() {
+        for (arguments, reason) in [
+            (&["--expect", "1"][..], "the word was another after"),
+            (&["--timeout", "1"], "timed out after"),
+            (&["--uninterruptible", "--timeout", "1", "--linger", "5"], "timed out after"),
+        ] {
+            let output = ipcdemo(&[&["waitq", "wait"], arguments].concat());
+            assert_eq!(status(&output), 3, "{arguments:?}");
+            assert!(stdout(&output).starts_with(reason), "{output:?}");
+        }
+    }
+
+    /// A command can have a queue of its own; a descriptor of something else is none.
+    fn a_command_has_a_queue() {
+        let script = "ipcdemo waitq wait --expect 4; ipcdemo waitq wake --all; \
+                      ipcdemo ls --quiet; exit 8";
+        let output = ipcdemo(&["waitq", "with", "--word", "5", "--", "sh", "-c", script]);
+        let text = stdout(&output);
+        assert!(text.contains("the word was another") && text.contains("the word is 0x5\n"), "{text}");
+        assert!(text.ends_with("waitq/1\n"), "{text}");
+        assert_eq!(status(&output), 8);
+        let output = ipcdemo(&["counter", "with", "--", "ipcdemo", "waitq", "ls"]);
+        assert_eq!(output.stderr, b"ipcdemo: cannot look: this is no wait queue\n");
+        assert_eq!(status(&output), 1);
+        assert_eq!(ipcdemo(&["waitq", "ls"]).stderr, b"nobody is on the queue\n");
+    }
+
     /// A command that is not there has a shell's status.
     fn a_missing_command_has_a_status() {
         assert_eq!(status(&ipcdemo(&["null", "--", "/nowhere"])), 127);

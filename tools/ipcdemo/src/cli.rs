@@ -3,10 +3,12 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::num::ParseIntError;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipcdemo_client::Keys;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,6 +16,9 @@ Examples:
   ipcdemo counter write 3                     add 3 to the shared counter
   ipcdemo counter read                        take what is there
   ipcdemo counter with --semaphore -- sh      a shell with a counter of its own
+  ipcdemo waitq wait                          sleep on the shared wait queue
+  ipcdemo waitq ls                            who sleeps there
+  ipcdemo waitq wake                          wake one, and be told whom it reached
   ipcdemo ls                                  what is alive now
 
 Exit status:
@@ -42,6 +47,9 @@ pub enum Command {
     /// Use a counter: an eventfd in all but name
     #[command(subcommand)]
     Counter(Counter),
+    /// Use a wait queue: sleep on it, wake others, look who is there
+    #[command(subcommand)]
+    Waitq(Waitq),
     /// Run a command with a new null object as a descriptor
     #[command(after_help = "\
 Examples:
@@ -128,6 +136,118 @@ pub enum Counter {
     },
 }
 
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Without --on and --fd it is the wait queue that `ipcdemo waitq with` made, found by
+$IPCDEMO_FD, or else the one that everybody shares, /dev/ipcdemo-waitq.
+
+Keys are poll events by their names, in any case and with or without POLL: in,out.
+
+Examples:
+  ipcdemo waitq wait --exclusive --mask in &
+  ipcdemo waitq wait --expect 0 --timeout 5000 &
+  ipcdemo waitq ls
+  ipcdemo waitq wake --nr 2 --key in --set 7")]
+pub enum Waitq {
+    /// Sleep until a wake comes, and print what became of it
+    #[command(after_help = "\
+Exit status: 0 if it was woken, 3 if the time was up or the word was another, 1 after a
+signal.")]
+    Wait {
+        #[command(flatten)]
+        target: Target,
+        /// Stand at the queue's tail, as one of those that a wake counts
+        #[arg(long)]
+        exclusive: bool,
+        /// Stand ahead of all who do not say this
+        #[arg(long)]
+        priority: bool,
+        /// Only fatal signals end the sleep
+        #[arg(long)]
+        killable: bool,
+        /// No signal does
+        #[arg(long, conflicts_with = "killable", requires = "timeout")]
+        uninterruptible: bool,
+        /// Sleep so long at most
+        #[arg(long, value_name = "MS")]
+        timeout: Option<u64>,
+        /// Hear only wakes that are about one of these
+        #[arg(long, value_name = "KEYS", value_parser = keys)]
+        mask: Option<Keys>,
+        /// Sleep only if the word is this
+        #[arg(long, value_name = "WORD", value_parser = word)]
+        expect: Option<u64>,
+        /// To study a race: stay so much longer once time or a signal ended the sleep
+        #[arg(long, value_name = "US", default_value_t = 0)]
+        linger: u32,
+    },
+    /// Wake those who sleep, and print how far it went
+    Wake {
+        #[command(flatten)]
+        target: Target,
+        /// So many exclusive sleepers at most
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        nr: u32,
+        /// All exclusive sleepers
+        #[arg(long, conflicts_with = "nr")]
+        all: bool,
+        /// What it is about
+        #[arg(long, value_name = "KEYS", value_parser = keys)]
+        key: Option<Keys>,
+        /// Set the word in the same step
+        #[arg(long, value_name = "WORD", value_parser = word)]
+        set: Option<u64>,
+        /// Do not preempt the waker
+        #[arg(long)]
+        sync: bool,
+    },
+    /// List who is on the queue, first to be woken first
+    Ls {
+        #[command(flatten)]
+        target: Target,
+        /// Only how many there are
+        #[arg(long)]
+        count: bool,
+    },
+    /// Run a command with a new wait queue as a descriptor
+    With {
+        /// The first word
+        #[arg(long, value_name = "WORD", default_value = "0", value_parser = word)]
+        word: u64,
+        /// A read fails instead of sleeping
+        #[arg(long)]
+        nonblock: bool,
+        /// The command, which finds the descriptor's number in $IPCDEMO_FD
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
+}
+
+/// A 64-bit number, decimal or, after 0x, hexadecimal.
+fn word(text: &str) -> Result<u64, ParseIntError> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    }
+}
+
+/// Poll events by name: `in,out` or `POLLIN|POLLOUT`.
+fn keys(text: &str) -> Result<Keys, String> {
+    text.split([',', '|'])
+        .map(|name| {
+            let upper = name.trim().to_uppercase();
+            let short = upper.strip_prefix("POLL").unwrap_or(&upper);
+            Keys::from_name(short).ok_or_else(|| {
+                let known: Vec<_> = Keys::all()
+                    .iter_names()
+                    .map(|(name, _)| name.to_lowercase())
+                    .collect();
+                format!("there is no '{name}', but {}", known.join(", "))
+            })
+        })
+        .try_fold(Keys::empty(), |all, one| Ok(all | one?))
+}
+
 #[derive(Args, Debug)]
 #[group(multiple = false)]
 pub struct Target {
@@ -202,6 +322,38 @@ mod tests {
         let both = ["ipcdemo", "counter", "read", "--fd", "3", "--on", "/dev/x"];
         assert!(Cli::try_parse_from(both).is_err());
         assert!(Cli::try_parse_from(&both[..5]).is_ok());
+    }
+
+    #[test]
+    fn keys_have_names() {
+        assert_eq!(keys("in"), Ok(Keys::IN));
+        assert_eq!(
+            keys("POLLIN|pollout,Hup"),
+            Ok(Keys::IN | Keys::OUT | Keys::HUP)
+        );
+        assert!(keys("").is_err());
+        assert!(keys("in,sideways").is_err_and(|complaint| complaint.contains("rdhup")));
+    }
+
+    #[test]
+    fn words_may_be_hexadecimal() {
+        assert_eq!(word("10"), Ok(10));
+        assert_eq!(word("0xffffffffffffffff"), Ok(u64::MAX));
+        assert!(word("-1").is_err() && word("0x").is_err());
+    }
+
+    #[test]
+    fn an_uninterruptible_sleep_needs_an_end() {
+        let line = [
+            "ipcdemo",
+            "waitq",
+            "wait",
+            "--uninterruptible",
+            "--timeout",
+            "9",
+        ];
+        assert!(Cli::try_parse_from(&line[..4]).is_err());
+        assert!(Cli::try_parse_from(line).is_ok());
     }
 
     #[test]

@@ -2,20 +2,18 @@
 
 //! `ipcdemo counter`.
 
-use std::env;
-use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::AsFd;
 
 use ipcdemo_client::{Counter, CounterFlags, Factory};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::fcntl_dupfd_cloexec;
 
-use crate::cli::{self, Mode, Readiness, Target};
+use crate::cli::{self, Mode, Readiness};
 use crate::exec;
 use crate::failure::Failure;
 use crate::proc::FdInfo;
+use crate::target::open;
 
 pub fn run(out: &mut impl Write, command: cli::Counter) -> Result<(), Failure> {
     match command {
@@ -41,7 +39,7 @@ pub fn run(out: &mut impl Write, command: cli::Counter) -> Result<(), Failure> {
             writeln!(out, "{ready}")?;
         }
         cli::Counter::Info { target } => {
-            let info = FdInfo::of(open(&target)?.as_fd())?;
+            let info = FdInfo::of(open::<Counter>(&target)?.as_fd())?;
             let count = info
                 .count()
                 .ok_or_else(|| Failure::new("this is no counter"))?;
@@ -68,42 +66,6 @@ pub fn run(out: &mut impl Write, command: cli::Counter) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-fn open(target: &Target) -> Result<Counter, Failure> {
-    if let Some(fd) = target.fd {
-        return inherited(fd);
-    }
-    if let Some(path) = &target.on {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(Failure::because(format_args!(
-                "cannot open {}",
-                path.display()
-            )))?;
-        return Ok(OwnedFd::from(file).into());
-    }
-    match env::var(exec::FD_VARIABLE) {
-        Ok(fd) => inherited(
-            fd.parse()
-                .map_err(|_| Failure::new(format!("${} is no number", exec::FD_VARIABLE)))?,
-        ),
-        Err(_) => Ok(Counter::open_shared(false)?),
-    }
-}
-
-fn inherited(fd: RawFd) -> Result<Counter, Failure> {
-    let what = format!("cannot use descriptor {fd}");
-    if fd < 0 {
-        return Err(Failure::new(what));
-    }
-    // SAFETY: It is not -1, and duplicating is all that is done with it: should
-    // it not be open, the kernel says so.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    let fd = fcntl_dupfd_cloexec(borrowed, 0).map_err(Failure::because(what))?;
-    Ok(fd.into())
 }
 
 /// Does something that must not sleep, if the mode says so.

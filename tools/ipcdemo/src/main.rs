@@ -9,7 +9,9 @@ mod failure;
 mod list;
 mod null;
 mod proc;
+mod target;
 mod tour;
+mod waitq;
 
 use std::io;
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Tour { plain } => tour::run(plain),
         Command::Counter(command) => counter::run(out, command),
+        Command::Waitq(command) => waitq::run(out, command),
         Command::Null { command } => null::run(&command),
         Command::Ls(options) => list::run(out, &options),
         #[cfg(feature = "generate")]

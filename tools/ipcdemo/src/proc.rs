@@ -36,8 +36,11 @@ impl FdInfo {
 
     /// An object's number among its kind.
     pub fn number(&self) -> Option<u32> {
-        let number = self.field("eventfd-id").or(self.field("null-id"))?;
-        number.parse().ok()
+        ["eventfd-id", "null-id", "waitq-id"]
+            .into_iter()
+            .find_map(|name| self.field(name))?
+            .parse()
+            .ok()
     }
 
     /// The lines that are the object's own, not those that every file has.

@@ -24,6 +24,7 @@ use crate::proc::FdInfo;
 
 mod actor;
 mod stage;
+mod waitq;
 
 use actor::{Actor, fork};
 use stage::Stage;
@@ -46,6 +47,8 @@ pub fn run(plain: bool) -> Result<(), Failure> {
         sharing,
         files,
         listing,
+        waitq::walks,
+        waitq::word,
     ] {
         scene(&mut stage, &factory)?;
     }

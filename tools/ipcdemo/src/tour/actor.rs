@@ -62,7 +62,8 @@ impl Actor {
         self.wait_until(|| Ok(asleep_in(self.0, syscall)?.filter(|asleep| asleep.sleeps > sleeps)))
     }
 
-    fn wait_until<T>(&self, mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
+    /// Waits until there is something to see that tells that it sleeps.
+    pub fn wait_until<T>(&self, mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
         const PATIENCE: Duration = Duration::from_secs(30);
         let start = Instant::now();
         loop {
