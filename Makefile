@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 KERNEL ?= small
 
-.PHONY: help run test quick shell debug-test coverage check modules modules_install rust-analyzer clean distclean
+.PHONY: help run test quick shell debug-test coverage mutations check modules modules_install rust-analyzer clean distclean
 
 help: ## this list
 	@sed -nE 's/^([a-z_-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -29,7 +29,10 @@ debug-test: ## the tests on the debug kernel: KASAN, lockdep, kmemleak, fault in
 coverage: ## what of the original's source the tests reach; FILE=fs/eventfd.c and T=counter unless given
 	@scripts/coverage $(FILE) $(T)
 
-check: ## formatting, clippy, rustdoc, shellcheck, checkpatch
+mutations: ## break the module in each way that tests/mutations/ lists, and see its test go red; M=NAME narrows
+	@scripts/mutations $(M)
+
+check: ## formatting, clippy, rustdoc, shellcheck, checkpatch, and whether the mutations apply
 	@scripts/check
 
 # With the user's own kernel and tools: KDIR=DIR, LLVM=1 and what else Kbuild takes.
