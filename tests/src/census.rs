@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::sync::{Mutex, Once, PoisonError};
+use std::time::Duration;
 
 use ipcdemo_client::{Factory, Object};
 
-use crate::{guarded, until};
+use crate::{guarded, guarded_for, until};
 
 /// What there is of this process's descriptors and of the module's objects: the
 /// same before and after whatever should leave nothing behind.
@@ -45,6 +46,19 @@ impl Census {
 ///
 /// If the body does, or does not end.
 pub fn serially(body: impl FnOnce() + Send + 'static) {
+    in_turn(|| guarded(body));
+}
+
+/// As [`serially`], for a body that takes its time.
+///
+/// # Panics
+///
+/// If the body does, or does not end by then.
+pub fn serially_for(limit: Duration, body: impl FnOnce() + Send + 'static) {
+    in_turn(|| guarded_for(limit, body));
+}
+
+fn in_turn(run: impl FnOnce()) {
     static TURN: Mutex<()> = Mutex::new(());
     static ALONE: Once = Once::new();
     // A test that failed has left nothing behind that the next one depends on.
@@ -57,5 +71,5 @@ pub fn serially(body: impl FnOnce() + Send + 'static) {
             })
         });
     });
-    guarded(body);
+    run();
 }

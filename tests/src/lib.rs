@@ -23,7 +23,7 @@ mod task;
 mod waiting;
 mod watch;
 
-pub use census::{Census, serially};
+pub use census::{Census, serially, serially_for};
 pub use child::Child;
 pub use descriptor::{count, poll_now, read, write};
 pub use ioctl::ioctl;
@@ -35,7 +35,7 @@ pub use sleeper::Sleeper;
 pub use subject::{Fd, MAX, Subject};
 pub use task::Task;
 pub use waiting::{Waiting, listed, waitq};
-pub use watch::{guarded, until};
+pub use watch::{guarded, guarded_for, until};
 
 /// The errors that the tests compare.
 pub use rustix::io::Errno;

@@ -37,13 +37,22 @@ fn give_up(complaint: &str) -> ! {
 ///
 /// If the body does, or does not end.
 pub fn guarded(body: impl FnOnce() + Send + 'static) {
+    // Somewhat later than `until`, whose complaint says more.
+    guarded_for(limit() * 5 / 4, body);
+}
+
+/// As [`guarded`], for a body that takes its time.
+///
+/// # Panics
+///
+/// If the body does, or does not end by then.
+pub fn guarded_for(limit: Duration, body: impl FnOnce() + Send + 'static) {
     let (alive, ended) = channel::<()>();
     let thread = thread::spawn(move || {
         let _alive = alive;
         body();
     });
-    // Somewhat later than `until`, whose complaint says more.
-    match ended.recv_timeout(limit() * 5 / 4) {
+    match ended.recv_timeout(limit) {
         Ok(()) | Err(RecvTimeoutError::Disconnected) => {
             if let Err(panic) = thread.join() {
                 resume_unwind(panic);

@@ -8,5 +8,6 @@
 mod listing;
 mod race;
 mod requests;
+mod slack;
 mod variants;
 mod waits;

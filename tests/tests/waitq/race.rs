@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use ipcdemo_client::{Keys, PassedOn, Reason, Receipt, WaitOptions, Waitq, WakeOptions};
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
-use ipcdemo_tests::{Signal, Waiting, scaled, serial, until, waitq};
+use ipcdemo_tests::{Signal, Waiting, scaled, serial, serially_for, until, waitq};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity, sched_yield};
 
@@ -29,9 +29,13 @@ use rustix::thread::{CpuSet, gettid, sched_setaffinity, sched_yield};
 const ROUNDS: usize = 50_000;
 const PASSED_ON: usize = 1_000;
 
-serial! {
-    /// A signal against a wake.
-    fn a_signal_and_a_wake() {
+/// What either may take where everything else is busy as well.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A signal against a wake.
+#[test]
+fn a_signal_and_a_wake() {
+    serially_for(LIMIT, || {
         let signal = Signal::interrupting();
         let (mut race, mut random) = (Race::new(), Random(1));
         let hasty = race.sleeper(1, {
@@ -41,29 +45,43 @@ serial! {
         let patient = race.sleeper(0, || WaitOptions::new().exclusive());
         let mut sent = 0;
         while race.goes_on(&hasty) {
-            // Real-time signals queue up: one at a time.
-            if signal.handled() == sent {
-                signal.send(hasty.tid);
-                sent += 1;
+            let sleeps = hasty.tally.sleeps();
+            while hasty.tally.sleeps() == sleeps && !hasty.thread.is_finished() {
+                // Real-time signals queue up: one at a time. One may come between two
+                // sleeps, and end none.
+                if signal.handled() == sent {
+                    signal.send(hasty.tid);
+                    sent += 1;
+                }
+                spin(random.below(100));
+                race.wake(ONE.key(Keys::IN));
             }
-            spin(random.below(150));
-            race.wake(ONE.key(Keys::IN));
         }
         race.finish([hasty, patient]).check("signal");
-    }
+    });
+}
 
-    /// The clock against a wake.
-    fn a_timeout_and_a_wake() {
+/// The clock against a wake.
+#[test]
+fn a_timeout_and_a_wake() {
+    serially_for(LIMIT, || {
         let (mut race, mut random) = (Race::new(), Random(1));
         let hasty = race.sleeper(1, short_sleeps());
         let patient = race.sleeper(0, || WaitOptions::new().exclusive());
         while race.goes_on(&hasty) {
-            spin(random.below(150));
+            let sleeps = hasty.tally.sleeps();
+            spin(random.below(100));
             race.wake(ONE.key(Keys::IN));
+            // More wakes would only find the other one.
+            while hasty.tally.sleeps() == sleeps && !hasty.thread.is_finished() {
+                sched_yield();
+            }
         }
         race.finish([hasty, patient]).check("timeout");
-    }
+    });
+}
 
+serial! {
     /// With nobody else there, the wake-up is lost as one that finds nobody is; the
     /// one that it took says so.
     fn a_wake_with_nobody_to_pass_it_to() {
@@ -150,7 +168,7 @@ fn short_sleeps() -> impl FnMut() -> WaitOptions + Send + 'static {
 /// An exclusive sleep at one end of the queue or the other, which may linger.
 fn some_options(random: &mut Random) -> WaitOptions {
     let options = WaitOptions::new().exclusive();
-    let options = options.linger_us([0, 0, 0, 20, 100, 500][random.below(6)]);
+    let options = options.linger_us([0, 0, 50, 200, 500, 500][random.below(6)]);
     match random.below(2) {
         0 => options,
         _ => options.priority(),
@@ -239,7 +257,7 @@ impl Race {
             total.woken += tally.woken();
             total.to_another += tally.to_another();
             total.to_nobody += tally.to_nobody();
-            total.left += tally.left.load(Ordering::Relaxed);
+            total.left += tally.left();
         }
         total
     }
@@ -289,6 +307,11 @@ impl Tally {
         assert_eq!(what, (is_told, is_told, is_told, is_told), "{told:?}");
     }
 
+    /// How many sleeps are over.
+    fn sleeps(&self) -> usize {
+        self.woken() + self.to_another() + self.to_nobody() + self.left()
+    }
+
     fn woken(&self) -> usize {
         self.woken.load(Ordering::Relaxed)
     }
@@ -299,6 +322,10 @@ impl Tally {
 
     fn to_nobody(&self) -> usize {
         self.to_nobody.load(Ordering::Relaxed)
+    }
+
+    fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
     }
 }
 

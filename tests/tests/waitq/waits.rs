@@ -3,12 +3,14 @@
 //! Sleeping and being woken, one property at a time.
 
 use std::fs;
+use std::hint::spin_loop;
 use std::io::{ErrorKind, IoSliceMut};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipcdemo_client::{
     Factory, Keys, PassedOn, Reason, Receipt, StoppedBy, WaitOptions, Waitq, WaitqFlags,
@@ -16,7 +18,8 @@ use ipcdemo_client::{
 };
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
 use ipcdemo_tests::{
-    Address, Child, Errno, Signal, Sleeper, Waiting, poll_now, serial, until, waitq, write_from,
+    Address, Child, Errno, Signal, Sleeper, Waiting, poll_now, scaled, serial, until, waitq,
+    write_from,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -42,17 +45,56 @@ serial! {
     }
 
     /// What is set before one comes is seen, what is set afterwards wakes: there is
-    /// no moment in between.
+    /// no moment in between. Each time both come at once.
     fn the_word_and_the_queue_are_one() {
-        const TURNS: u64 = 500;
+        const TURNS: u64 = 20_000;
+        const BUDGET: Duration = Duration::from_secs(20);
+        // The way into the kernel is about the same for both.
+        let dawdle = |word: u64, factor: u64| (0..word * factor % 500).for_each(|_| spin_loop());
         let queue = waitq();
-        let other = {
-            let queue = Arc::clone(&queue);
-            thread::spawn(move || pass_back_and_forth(&queue, 1, TURNS))
-        };
-        pass_back_and_forth(&queue, 0, TURNS);
-        until("the other one has ended", || other.is_finished());
-        other.join().unwrap();
+        let turn = Arc::new(AtomicU64::new(0));
+        let (its_queue, its_turn) = (Arc::clone(&queue), Arc::clone(&turn));
+        let sleeper = thread::spawn(move || {
+            let (mut changed, mut woken) = (0, 0);
+            for word in 0..TURNS {
+                its_turn.store(word + 1, Ordering::Release);
+                dawdle(word, 7);
+                let options = WaitOptions::new().expect(word).timeout(LONG);
+                let told = wait(&its_queue, options);
+                match told.reason {
+                    Reason::Changed => changed += 1,
+                    Reason::Woken => woken += 1,
+                    _ => panic!("turn {word}: {told:?}"),
+                }
+                if told.word == u64::MAX {
+                    break;
+                }
+                assert_eq!(told.word, word + 1);
+            }
+            (changed, woken)
+        });
+        let start = Instant::now();
+        for word in 1..=TURNS {
+            let mut looks = 0;
+            while turn.load(Ordering::Acquire) != word {
+                looks += 1;
+                if looks % 1000 == 0 {
+                    assert!(!sleeper.is_finished(), "a wake was lost");
+                    thread::yield_now();
+                }
+                spin_loop();
+            }
+            dawdle(word, 11);
+            let over = word == TURNS || start.elapsed() > BUDGET;
+            wake(&queue, WakeOptions::new().set(if over { u64::MAX } else { word }));
+            if over {
+                break;
+            }
+        }
+        until("the other one has ended", || sleeper.is_finished());
+        let (changed, woken) = sleeper.join().unwrap();
+        println!("{changed} came too late to sleep, {woken} were woken");
+        assert!(changed.min(woken) >= scaled(100), "this proves nothing");
     }
 
     /// A timeout ends the sleep, and not before its time.
@@ -571,19 +613,6 @@ fn check_nobody(told: &Receipt) {
     assert_eq!(wake, (Keys::empty(), 0, 0), "{told:?}");
     let walk = (told.walked, told.called, told.woken, told.stopped_by);
     assert_eq!(walk, (0, 0, 0, StoppedBy::End), "{told:?}");
-}
-
-/// One of two that take turns: waits while the word's lowest bit is not `mine`, then
-/// counts it up and wakes the other.
-fn pass_back_and_forth(queue: &Waitq, mine: u64, turns: u64) {
-    let mut word = 0;
-    while word < turns {
-        if word % 2 == mine {
-            word = wake(queue, WakeOptions::new().set(word + 1)).word;
-        } else {
-            word = wait(queue, WaitOptions::new().expect(word)).word;
-        }
-    }
 }
 
 /// A thread that sleeps in read(2).
