@@ -159,7 +159,7 @@ fn short_sleeps() -> impl FnMut() -> WaitOptions + Send + 'static {
 /// An exclusive sleep at one end of the queue or the other, which may linger.
 fn some_options(random: &mut Random) -> WaitOptions {
     let options = WaitOptions::new().exclusive();
-    let options = options.linger_us([0, 0, 50, 200, 500, 500][random.below(6)]);
+    let options = options.linger_us([0, 0, 0, 20, 100, 500][random.below(6)]);
     match random.below(2) {
         0 => options,
         _ => options.priority(),
