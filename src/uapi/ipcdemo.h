@@ -141,7 +141,10 @@ struct ipcdemo_waitq_args {
  * @passed_on: out: the sleep was ended by time or signal and a wake that counts
  *             exclusive sleepers took the caller for one all the same: 1 if the
  *             wake was passed on to another, 2 if there was nobody to pass it to
- * @reserved2: out: zero
+ * @reserved2: must be zero
+ *
+ * The struct is written to before the task sleeps as well: what cannot take a
+ * receipt is refused with EFAULT at once, and takes no wake.
  *
  * The receipt (@word and what follows) is written whatever the outcome is, for
  * which the call returns 0 or fails with EAGAIN, ETIMEDOUT or EINTR as futex(2)
@@ -188,7 +191,9 @@ struct ipcdemo_wait_args {
  * @woken: out: those that woke somebody
  * @exclusive: out: of these, exclusive ones
  * @stopped_by: out: IPCDEMO_STOPPED_BY_*
- * @reserved2: out: zero
+ * @reserved2: must be zero
+ *
+ * As with IPCDEMO_IOC_WAIT, what cannot take a receipt wakes nobody.
  */
 struct ipcdemo_wake_args {
 	__u64 word;
@@ -244,7 +249,8 @@ struct ipcdemo_waiter {
 /**
  * struct ipcdemo_waiters_args - tell who is on a wait queue, in order, at one moment
  * @waiters: a user pointer to an array of struct ipcdemo_waiter
- * @capacity: how many of them fit there; at most IPCDEMO_WAITERS_MAX are told
+ * @capacity: how many of them fit there; at most IPCDEMO_WAITERS_MAX are told,
+ *            and with 0 only @total and @word are
  * @waiter_size: sizeof(struct ipcdemo_waiter) as the caller knows it, up to
  *               IPCDEMO_WAITER_SIZE_MAX; each element is cut to it or followed by zeros
  * @count: out: how many were written

@@ -33,7 +33,7 @@ pub use ring::Ring;
 pub use signal::Signal;
 pub use sleeper::Sleeper;
 pub use subject::{Fd, MAX, Subject};
-pub use task::Task;
+pub use task::{Task, pin};
 pub use waiting::{Waiting, listed, waitq};
 pub use watch::{guarded, guarded_for, until};
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// A thread or process, seen through `/proc`.
 #[derive(Debug)]
@@ -92,4 +93,15 @@ impl fmt::Display for Task {
             text("syscall").trim_end(),
         )
     }
+}
+
+/// Puts a thread, or the calling one and those that it will make, on one processor.
+///
+/// # Panics
+///
+/// If there is no such processor.
+pub fn pin(tid: Option<Pid>, cpu: usize) {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    sched_setaffinity(tid, &cpus).expect("there are two processors");
 }

@@ -69,7 +69,6 @@ pub(crate) struct Kinds {
     known: [Option<Known>; 6],
 }
 
-#[derive(Clone, Copy)]
 struct Known {
     function: usize,
     kind: Kind,
@@ -77,15 +76,16 @@ struct Known {
 }
 
 impl Kinds {
-    fn of(&mut self, function: usize) -> Known {
-        for slot in &mut self.known {
-            match slot {
-                Some(known) if known.function == function => return *known,
-                Some(_) => (),
-                None => return *slot.insert(look_up(function)),
-            }
-        }
-        look_up(function)
+    fn of(&mut self, function: usize) -> &Known {
+        let known = &mut self.known;
+        let place = known
+            .iter()
+            .position(|slot| slot.as_ref().is_none_or(|known| known.function == function))
+            // There are more functions than places: the last place changes hands.
+            .unwrap_or(known.len() - 1);
+        let slot = &mut known[place];
+        slot.take_if(|known| known.function != function);
+        slot.get_or_insert_with(|| look_up(function))
     }
 }
 

@@ -8,12 +8,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use ipcdemo_client::CounterFlags;
-use ipcdemo_tests::{Signal, Subject, poll_now};
+use ipcdemo_tests::{Signal, Subject, pin, poll_now};
 use rustix::event::{PollFlags, epoll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::calls::{Call, Outcome};
-use crate::crew::{CONDUCTING, Fence, Worker, pin, schedule};
+use crate::crew::{CONDUCTING, Fence, Worker, schedule};
 use crate::operations::{ALL, Case, Events, Operation, WORKERS};
 
 /// What came of an operation at once.

@@ -14,9 +14,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, Thread};
 
-use ipcdemo_tests::Signal;
+use ipcdemo_tests::{Signal, pin};
 use rustix::process::Pid;
-use rustix::thread::{CpuSet, gettid, sched_setaffinity};
+use rustix::thread::gettid;
 
 use crate::calls::{Call, Outcome};
 
@@ -180,13 +180,6 @@ impl Fence {
     pub fn place(&self, cpu: usize) {
         pin(Some(self.tid), cpu);
     }
-}
-
-/// Puts a thread, or the calling one, on a processor.
-pub fn pin(tid: Option<Pid>, cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(tid, &set).unwrap();
 }
 
 /// Puts the calling thread under SCHED_FIFO.

@@ -60,36 +60,31 @@ fn a_write_of_zero_is_an_edge() {
     });
 }
 
-/// Sleepers that join the queue at its head.
-#[test]
-fn readers_stand_in_line() {
-    replay(&Case {
+/// Two readers and a write that both hear of.
+fn two_readers(apart: bool) -> Case {
+    Case {
         semaphore: false,
         nonblocking: false,
         initval: 0,
-        apart: false,
+        apart,
         operations: vec![
             Read(C, Lengths(&[8])),
             Read(A, Lengths(&[8])),
             Write(Main, 1 << 63),
         ],
-    });
+    }
+}
+
+/// Sleepers that join the queue at its head.
+#[test]
+fn readers_stand_in_line() {
+    replay(&two_readers(false));
 }
 
 /// The same, with the workers on another processor.
 #[test]
 fn readers_elsewhere_stand_in_line() {
-    replay(&Case {
-        semaphore: false,
-        nonblocking: false,
-        initval: 0,
-        apart: true,
-        operations: vec![
-            Read(C, Lengths(&[8])),
-            Read(A, Lengths(&[8])),
-            Write(Main, 1 << 63),
-        ],
-    });
+    replay(&two_readers(true));
 }
 
 /// Exclusive sleepers: the first is woken, and is not content.

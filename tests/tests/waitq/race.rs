@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use ipcdemo_client::{Keys, PassedOn, Reason, Receipt, WaitOptions, Waitq, WakeOptions};
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
-use ipcdemo_tests::{Signal, Waiting, scaled, serial, serially_for, until, waitq};
+use ipcdemo_tests::{Signal, Waiting, pin, scaled, serial, serially_for, until, waitq};
 use rustix::process::Pid;
-use rustix::thread::{CpuSet, gettid, sched_setaffinity, sched_yield};
+use rustix::thread::{gettid, sched_yield};
 
 /// How many wake-ups each of the two races deals out, and how many of them must have
 /// been passed on.
@@ -176,7 +176,7 @@ struct Race {
 
 impl Race {
     fn new() -> Self {
-        pin(0);
+        pin(None, 0);
         Self {
             queue: waitq(),
             stop: Arc::default(),
@@ -195,7 +195,7 @@ impl Race {
         let (queue, stop) = (Arc::clone(&self.queue), Arc::clone(&self.stop));
         let its_tally = Arc::clone(&tally);
         let thread = thread::spawn(move || {
-            pin(cpu);
+            pin(None, cpu);
             send.send(gettid()).unwrap();
             while !stop.load(Ordering::Relaxed) {
                 its_tally.add(&queue.wait(&options()).unwrap());
@@ -336,12 +336,6 @@ impl Total {
             self.to_another
         );
     }
-}
-
-fn pin(cpu: usize) {
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu);
-    sched_setaffinity(None, &cpus).expect("there are two CPUs");
 }
 
 /// Stays on the CPU for some time.

@@ -6,8 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ipcdemo_client::{Reason, WaitOptions, WakeOptions};
-use ipcdemo_tests::{Waiting, serial, waitq};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use ipcdemo_tests::{Waiting, pin, serial, waitq};
 
 serial! {
     /// A task may say by prctl(2) that its timers need not be on time, and then they go
@@ -16,11 +15,11 @@ serial! {
         // Timers are looked at in the order of when they have to go off at last: this
         // one stands before that of the sleeper who has no hurry, on the same CPU.
         let queue = waitq();
-        here();
+        pin(None, 1);
         let other = Waiting::new(&queue, WaitOptions::new().timeout(Duration::from_secs(8)));
         let its_queue = queue.clone();
         let sleeper = thread::spawn(move || {
-            here();
+            pin(None, 1);
             // SAFETY: It takes no pointer.
             let result = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, libc::c_long::MAX) };
             assert_eq!(result, 0);
@@ -35,11 +34,4 @@ serial! {
         queue.wake(&WakeOptions::new()).unwrap();
         assert_eq!(other.join().reason, Reason::Woken);
     }
-}
-
-/// Stays on one CPU, as do the threads that it makes.
-fn here() {
-    let mut cpus = CpuSet::new();
-    cpus.set(1);
-    sched_setaffinity(None, &cpus).expect("there are two CPUs");
 }

@@ -187,15 +187,7 @@ serial! {
 
     /// A killable sleep goes on though a signal is pending that has a handler.
     fn a_killable_sleep_ignores_handlers() {
-        let signal = Signal::interrupting();
-        let queue = waitq();
-        let sleeper = Waiting::new(&queue, WaitOptions::new().killable());
-        sleeper.interrupt(&signal);
-        assert!(sleeper.sleeps_on());
-        assert_eq!(signal.handled(), 0);
-        wake(&queue, WakeOptions::new());
-        assert_eq!(sleeper.join().reason, Reason::Woken);
-        until("the signal was handled", || signal.handled() == 1);
+        sleeps_through_a_signal(&waitq(), WaitOptions::new().killable());
     }
 
     /// SIGKILL ends it, and the task.
@@ -212,15 +204,8 @@ serial! {
 
     /// An uninterruptible one is ended by neither, but by its time or a wake.
     fn an_uninterruptible_sleep_has_an_end() {
-        let signal = Signal::interrupting();
         let queue = waitq();
-        let sleeper = Waiting::new(&queue, WaitOptions::new().uninterruptible().timeout(LONG));
-        sleeper.interrupt(&signal);
-        assert!(sleeper.sleeps_on());
-        assert_eq!(signal.handled(), 0);
-        wake(&queue, WakeOptions::new());
-        assert_eq!(sleeper.join().reason, Reason::Woken);
-        until("the signal was handled", || signal.handled() == 1);
+        sleeps_through_a_signal(&queue, WaitOptions::new().uninterruptible().timeout(LONG));
 
         let time = 50 * MS;
         let child = Child::fork(|| {
@@ -613,6 +598,18 @@ fn check_nobody(told: &Receipt) {
     assert_eq!(wake, (Keys::empty(), 0, 0), "{told:?}");
     let walk = (told.walked, told.called, told.woken, told.stopped_by);
     assert_eq!(walk, (0, 0, 0, StoppedBy::End), "{told:?}");
+}
+
+/// A signal that has a handler does not end this sleep; a wake does, and then it is handled.
+fn sleeps_through_a_signal(queue: &Arc<Waitq>, options: WaitOptions) {
+    let signal = Signal::interrupting();
+    let sleeper = Waiting::new(queue, options);
+    sleeper.interrupt(&signal);
+    assert!(sleeper.sleeps_on());
+    assert_eq!(signal.handled(), 0);
+    wake(queue, WakeOptions::new());
+    assert_eq!(sleeper.join().reason, Reason::Woken);
+    until("the signal was handled", || signal.handled() == 1);
 }
 
 /// A thread that sleeps in read(2).
