@@ -6,6 +6,8 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ipcdemo_client::CounterFlags;
 use ipcdemo_tests::{Signal, Subject, pin, poll_now};
@@ -57,6 +59,9 @@ impl fmt::Debug for Step {
     }
 }
 
+/// Longer than a signal takes to be handled on the slowest kernel.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Who takes a subject through cases.
 pub struct Conductor {
     subject: Subject,
@@ -103,7 +108,7 @@ impl Conductor {
         for worker in &self.crew {
             // One that takes a count after all lets others go.
             if worker.is_busy() {
-                worker.signal(&self.signals[0]);
+                self.interrupt(worker, &self.signals[0]);
                 self.settle(case.apart);
             }
         }
@@ -134,7 +139,7 @@ impl Conductor {
             if !worker.is_busy() {
                 return Did::Nothing;
             }
-            worker.signal(&self.signals[usize::from(restart)]);
+            self.interrupt(worker, &self.signals[usize::from(restart)]);
             return Did::Told;
         }
         if operation == Operation::Fdinfo {
@@ -155,6 +160,17 @@ impl Conductor {
                 Did::Told
             }
             None => Did::Got(stage.without_sleeping(operation, &call(0))),
+        }
+    }
+
+    /// Signals a worker, and gives it time to handle that: its first frame for a signal may fault
+    /// a page in, and the other subject's threads be busy with the same address space. One that
+    /// does not handle it is a difference like any other.
+    fn interrupt(&self, worker: &Worker, signal: &Signal) {
+        let (before, start) = (signal.handled(), Instant::now());
+        worker.signal(signal);
+        while signal.handled() == before && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
