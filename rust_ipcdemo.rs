@@ -26,12 +26,28 @@ mod kunit;
 #[path = "src/objects/mod.rs"]
 mod objects;
 
+use objects::pipe_limits::{Limits, Values};
+
 module! {
     type: IpcDemo,
     name: "ipcdemo",
     authors: ["The ipcdemo authors"],
     description: "Linux's IPC primitives, rewritten in Rust",
     license: "GPL",
+    params: {
+        pipe_max_size: u32 {
+            default: 1048576,
+            description: "Largest capacity of a pipe in bytes, for users without CAP_SYS_RESOURCE",
+        },
+        pipe_user_pages_soft: u64 {
+            default: 16384,
+            description: "Pages in a user's pipes above which new ones are small (0: no limit)",
+        },
+        pipe_user_pages_hard: u64 {
+            default: 0,
+            description: "Pages in a user's pipes above which there are no new ones (0: no limit)",
+        },
+    },
 }
 
 /// What the module holds while it is loaded. The nodes go first: after that no object can be made.
@@ -44,9 +60,16 @@ struct IpcDemo {
 
 impl kernel::InPlaceModule for IpcDemo {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            objects: objects::Objects::new(),
-            nodes <- device::Nodes::register(),
+        pin_init::pin_init_scope(|| {
+            let limits = Limits::new(Values {
+                max_size: module_parameters::pipe_max_size.value(),
+                user_pages_soft: module_parameters::pipe_user_pages_soft.value(),
+                user_pages_hard: module_parameters::pipe_user_pages_hard.value(),
+            })?;
+            Ok(try_pin_init!(Self {
+                objects: objects::Objects::new(),
+                nodes <- device::Nodes::register(limits),
+            }))
         })
     }
 }

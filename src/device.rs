@@ -9,38 +9,58 @@
 
 use crate::{
     abstractions::{
-        file::{FileOperations, Seek},
+        credentials::{capable, Capability},
+        file::{Access, FileOperations, Seek},
         misc_node::MiscNode,
+        pipe_fs::Mount,
         registry::Registry,
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr}, //
     },
     algorithms::counter::Mode,
     bindings::{
         ipcdemo_counter_args,
+        ipcdemo_fifo_args,
         ipcdemo_list_args,
         ipcdemo_null_args,
         ipcdemo_object,
+        ipcdemo_pipe_args,
+        ipcdemo_pipe_limits_args,
         ipcdemo_waitq_args,
         IPCDEMO_CLOEXEC,
         IPCDEMO_COUNTER_SEMAPHORE,
         IPCDEMO_COUNTER_SIZE_VER0,
+        IPCDEMO_FIFO_SIZE_VER0,
         IPCDEMO_IOC_COUNTER,
         IPCDEMO_IOC_LIST,
+        IPCDEMO_IOC_MKFIFO,
         IPCDEMO_IOC_NULL,
+        IPCDEMO_IOC_PIPE,
+        IPCDEMO_IOC_PIPE_LIMITS,
+        IPCDEMO_IOC_RMFIFO,
         IPCDEMO_IOC_WAITQ,
         IPCDEMO_KIND_COUNTER,
         IPCDEMO_KIND_NULL,
+        IPCDEMO_KIND_PIPE,
         IPCDEMO_KIND_WAITQ,
+        IPCDEMO_LIMIT_MAX_SIZE,
+        IPCDEMO_LIMIT_USER_PAGES_HARD,
+        IPCDEMO_LIMIT_USER_PAGES_SOFT,
         IPCDEMO_LIST_MAX,
         IPCDEMO_LIST_SIZE_VER0,
         IPCDEMO_NONBLOCK,
         IPCDEMO_NULL_SIZE_VER0,
         IPCDEMO_OBJECT_SIZE_MAX,
+        IPCDEMO_PIPE_DIRECT,
+        IPCDEMO_PIPE_LIMITS_SIZE_VER0,
+        IPCDEMO_PIPE_SIZE_VER0,
         IPCDEMO_WAITQ_SIZE_VER0, //
     },
     objects::{
         counter::{self, Counter},
+        fifo::Fifos,
         null::{self, Null},
+        pipe::{self, Pipe},
+        pipe_limits::{self, Limits},
         waitq::{self, Waitq}, //
     },
 };
@@ -52,10 +72,11 @@ use kernel::{
         File,
         LocalFile, //
     },
+    new_mutex,
     prelude::*,
-    sync::{aref::ARef, Arc}, //
+    sync::{aref::ARef, Arc, Mutex}, //
 };
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
 /// The module's nodes under `/dev`.
 #[pin_data]
@@ -71,15 +92,15 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// Registers them, the factory last: a module whose init fails is freed without regard to files
     /// that were opened meanwhile, so that what can fail comes before what gives out files.
-    pub(crate) fn register() -> impl PinInit<Self, Error> {
+    pub(crate) fn register(limits: Arc<Limits>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
             let shared_counter = Counter::new_shared()?;
             let shared_waitq = Waitq::new_shared()?;
-            let root = Arc::new(Factory, GFP_KERNEL)?;
+            let factory = Factory::new(limits)?;
             Ok(try_pin_init!(Self {
                 counter <- MiscNode::register(c"ipcdemo-counter", shared_counter),
                 waitq <- MiscNode::register(c"ipcdemo-waitq", shared_waitq),
-                factory <- MiscNode::register(c"ipcdemo", root),
+                factory <- MiscNode::register(c"ipcdemo", factory),
             }))
         })
     }
@@ -88,6 +109,7 @@ impl Nodes {
 const _: () = {
     assert!(IPCDEMO_CLOEXEC == flags::O_CLOEXEC);
     assert!(IPCDEMO_NONBLOCK == flags::O_NONBLOCK);
+    assert!(IPCDEMO_PIPE_DIRECT == flags::O_DIRECT);
 };
 
 impl UserStruct for ipcdemo_null_args {
@@ -96,6 +118,18 @@ impl UserStruct for ipcdemo_null_args {
 
 impl UserStruct for ipcdemo_counter_args {
     const SIZE_VER0: usize = IPCDEMO_COUNTER_SIZE_VER0 as usize;
+}
+
+impl UserStruct for ipcdemo_fifo_args {
+    const SIZE_VER0: usize = IPCDEMO_FIFO_SIZE_VER0 as usize;
+}
+
+impl UserStruct for ipcdemo_pipe_args {
+    const SIZE_VER0: usize = IPCDEMO_PIPE_SIZE_VER0 as usize;
+}
+
+impl UserStruct for ipcdemo_pipe_limits_args {
+    const SIZE_VER0: usize = IPCDEMO_PIPE_LIMITS_SIZE_VER0 as usize;
 }
 
 impl UserStruct for ipcdemo_waitq_args {
@@ -109,14 +143,75 @@ impl UserStruct for ipcdemo_list_args {
 const NULL: Request = request(IPCDEMO_IOC_NULL);
 const COUNTER: Request = request(IPCDEMO_IOC_COUNTER);
 const WAITQ: Request = request(IPCDEMO_IOC_WAITQ);
+const PIPE: Request = request(IPCDEMO_IOC_PIPE);
+const MKFIFO: Request = request(IPCDEMO_IOC_MKFIFO);
+const RMFIFO: Request = request(IPCDEMO_IOC_RMFIFO);
+const PIPE_LIMITS: Request = request(IPCDEMO_IOC_PIPE_LIMITS);
 const LIST: Request = request(IPCDEMO_IOC_LIST);
 
-/// The factory. It has no state: what it makes lives on its own.
-struct Factory;
+/// The factory. What it makes lives on its own.
+#[pin_data]
+struct Factory {
+    fifos: Arc<Fifos>,
+    limits: Arc<Limits>,
+    /// Who has the factory open, and what is kept for them. Its lock guards both.
+    #[pin]
+    users: Mutex<Users>,
+}
+
+/// Who has the factory open.
+struct Users {
+    files: usize,
+    /// The file system that pipes live in, once one was made. It goes when it is not used, and would keep the
+    /// module loaded otherwise; but it is not to come and go with each pipe.
+    mount: Option<Mount>,
+}
+
+impl Factory {
+    /// Makes the factory, and the nodes of the FIFOs, which it adds to.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`; `EBUSY` if there is no device number.
+    fn new(limits: Arc<Limits>) -> Result<Arc<Self>> {
+        let users = Users {
+            files: 0,
+            mount: None,
+        };
+        Arc::pin_init(
+            try_pin_init!(Self {
+                fifos: Fifos::new(&limits)?,
+                limits,
+                users <- new_mutex!(users, "Factory::users"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The file system that pipes live in.
+    fn mount(&self) -> Result<Mount> {
+        let mut users = self.users.lock();
+        if users.mount.is_none() {
+            users.mount = Some(Mount::pin()?);
+        }
+        drop(users);
+        Mount::pin()
+    }
+}
 
 #[vtable]
 impl FileOperations for Factory {
     const SEEK: Seek = Seek::Ignored;
+
+    fn opened(&self) {
+        self.users.lock().files += 1;
+    }
+
+    fn release(&self, _access: Access) {
+        let mut users = self.users.lock();
+        users.files -= 1;
+        if users.files == 0 {
+            users.mount = None;
+        }
+    }
 
     fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
         let (request, args) = UserStructPtr::of_ioctl(cmd, arg);
@@ -124,6 +219,10 @@ impl FileOperations for Factory {
             NULL => make_null(&args)?,
             COUNTER => make_counter(&args)?,
             WAITQ => make_waitq(&args)?,
+            PIPE => make_pipe(self, &args)?,
+            MKFIFO => make_fifo(&self.fifos, &args)?,
+            RMFIFO => remove_fifo(&self.fifos, &args)?,
+            PIPE_LIMITS => tell_limits(&self.limits, &args)?,
             LIST => list(&args)?,
             _ => return Err(ENOTTY),
         }
@@ -188,6 +287,85 @@ fn make_waitq(ptr: &UserStructPtr) -> Result {
     )
 }
 
+/// As [`publish`], for both ends.
+///
+/// C: `do_pipe2` in `fs/pipe.c`.
+fn make_pipe(factory: &Factory, ptr: &UserStructPtr) -> Result {
+    let args: ipcdemo_pipe_args = ptr.read()?;
+    if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_PIPE_DIRECT) != 0 {
+        return Err(EINVAL);
+    }
+    let (read_end, write_end) =
+        Pipe::create(factory.mount()?, &factory.limits, args.size, args.flags)?;
+    let fd_flags = args.flags & flags::O_CLOEXEC;
+    let read_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
+    let write_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
+    ptr.write(&ipcdemo_pipe_args {
+        read_fd: read_fd.reserved_fd() as i32,
+        write_fd: write_fd.reserved_fd() as i32,
+        ..args
+    })?;
+    read_fd.fd_install(read_end);
+    write_fd.fd_install(write_end);
+    Ok(())
+}
+
+fn make_fifo(fifos: &Fifos, ptr: &UserStructPtr) -> Result {
+    let args: ipcdemo_fifo_args = ptr.read()?;
+    if !capable(Capability::SysAdmin) {
+        return Err(EPERM);
+    }
+    let mode = u16::try_from(args.mode)
+        .ok()
+        .filter(|mode| mode & !0o777 == 0 && args.reserved == 0);
+    fifos.make(args.name.as_bytes(), mode.ok_or(EINVAL)?)
+}
+
+fn remove_fifo(fifos: &Fifos, ptr: &UserStructPtr) -> Result {
+    let args: ipcdemo_fifo_args = ptr.read()?;
+    if !capable(Capability::SysAdmin) {
+        return Err(EPERM);
+    }
+    if args.mode != 0 || args.reserved != 0 {
+        return Err(EINVAL);
+    }
+    fifos.remove(args.name.as_bytes())
+}
+
+/// Tells what the limits are, after those that are to be changed were. Who cannot be told changes nothing.
+fn tell_limits(limits: &Limits, ptr: &UserStructPtr) -> Result {
+    let args: ipcdemo_pipe_limits_args = ptr.read()?;
+    let known =
+        IPCDEMO_LIMIT_MAX_SIZE | IPCDEMO_LIMIT_USER_PAGES_SOFT | IPCDEMO_LIMIT_USER_PAGES_HARD;
+    if args.set & !known != 0 {
+        return Err(EINVAL);
+    }
+    if args.set != 0 && !capable(Capability::SysResource) {
+        return Err(EPERM);
+    }
+    let mut values = limits.values();
+    if args.set & IPCDEMO_LIMIT_MAX_SIZE != 0 {
+        values.max_size = pipe_limits::rounded(args.max_size)?;
+    }
+    if args.set & IPCDEMO_LIMIT_USER_PAGES_SOFT != 0 {
+        values.user_pages_soft = args.user_pages_soft;
+    }
+    if args.set & IPCDEMO_LIMIT_USER_PAGES_HARD != 0 {
+        values.user_pages_hard = args.user_pages_hard;
+    }
+    ptr.write(&ipcdemo_pipe_limits_args {
+        max_size: values.max_size,
+        user_pages_soft: values.user_pages_soft,
+        user_pages_hard: values.user_pages_hard,
+        user_pages: limits.user_pages(),
+        ..args
+    })?;
+    if args.set != 0 {
+        limits.set(values);
+    }
+    Ok(())
+}
+
 /// Tells of the live objects after `args.after`, kind by kind.
 fn list(ptr: &UserStructPtr) -> Result {
     let mut args: ipcdemo_list_args = ptr.read()?;
@@ -236,6 +414,19 @@ fn list(ptr: &UserStructPtr) -> Result {
                 waiters: waiters as u32,
                 ..FromZeros::new_zeroed()
             }
+        },
+    )?;
+
+    collect(
+        &mut objects,
+        capacity,
+        &args,
+        IPCDEMO_KIND_PIPE,
+        &pipe::LIVE,
+        |pipe| ipcdemo_object {
+            value: pipe.occupancy().into(),
+            waiters: pipe.count_waiters() as u32,
+            ..FromZeros::new_zeroed()
         },
     )?;
 

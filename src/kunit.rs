@@ -11,7 +11,7 @@ use kernel::macros::kunit_tests;
 mod tests {
     use crate::{
         abstractions::{
-            file::FileOperations,
+            file::{Access, FileOperations},
             poll::{PollEvent, PollEvents},
             wait_queue::kunit::while_polled, //
         },
@@ -26,15 +26,21 @@ mod tests {
     /// A number that no live object has.
     const ID: Option<u32> = Some(u32::MAX);
 
+    /// What the files of both are opened for.
+    const ACCESS: Access = Access {
+        read: true,
+        write: true,
+    };
+
     /// Whoever is left on the queue hears that this is the end: nobody who polls from user space can be,
     /// as they hold the file or epoll has left, but the kernel's own pollers.
     #[test]
     fn release_tells_those_left_on_the_queue() -> Result {
         let hup = (1, PollEvents::from(PollEvent::Hup).bits() as usize);
         let counter = Counter::new(0, Mode::Sum, ID)?;
-        assert_eq!(while_polled(&*counter, || counter.release()), hup);
+        assert_eq!(while_polled(&*counter, || counter.release(ACCESS))?, hup);
         let waitq = Waitq::new(0, ID)?;
-        assert_eq!(while_polled(&*waitq, || waitq.release()), hup);
+        assert_eq!(while_polled(&*waitq, || waitq.release(ACCESS))?, hup);
         Ok(())
     }
 
@@ -42,9 +48,10 @@ mod tests {
     #[test]
     fn release_of_a_shared_one_tells_nobody() -> Result {
         let counter = Counter::new_shared()?;
-        assert_eq!(while_polled(&*counter, || counter.release()), (0, 0));
+        let seen = while_polled(&*counter, || counter.release(ACCESS))?;
+        assert_eq!(seen, (0, 0));
         let waitq = Waitq::new_shared()?;
-        assert_eq!(while_polled(&*waitq, || waitq.release()), (0, 0));
+        assert_eq!(while_polled(&*waitq, || waitq.release(ACCESS))?, (0, 0));
         Ok(())
     }
 }

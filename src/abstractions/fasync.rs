@@ -8,15 +8,12 @@ use core::ptr;
 use kernel::{
     macros::kunit_tests,
     prelude::*,
+    sync::atomic::{atomic_load, Relaxed},
     types::Opaque, //
 };
 
 /// What happened, as `si_band` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(CONFIG_KUNIT = "y"),
-    expect(dead_code, reason = "no object sends signals yet")
-)]
 pub(crate) enum Band {
     /// There is something to read.
     In,
@@ -39,10 +36,6 @@ unsafe impl Send for FasyncQueue {}
 // SAFETY: As above.
 unsafe impl Sync for FasyncQueue {}
 
-#[cfg_attr(
-    not(CONFIG_KUNIT = "y"),
-    expect(dead_code, reason = "no object sends signals yet")
-)]
 impl FasyncQueue {
     /// A queue with nobody on it.
     pub(crate) const fn new() -> Self {
@@ -52,12 +45,21 @@ impl FasyncQueue {
         }
     }
 
-    /// Sends SIGIO to the owners.
+    /// Sends SIGIO to the owners, if there are any.
     ///
     /// Context: any.
     ///
     /// C: `kill_fasync` in `fs/fcntl.c`.
+    #[inline]
     pub(crate) fn notify(&self, band: Band) {
+        // SAFETY: The head is valid, and every store to it is an `rcu_assign_pointer`.
+        if !unsafe { atomic_load(self.list.get(), Relaxed) }.is_null() {
+            self.send(band);
+        }
+    }
+
+    #[inline(never)]
+    fn send(&self, band: Band) {
         let band = match band {
             Band::In => kernel::bindings::POLL_IN,
             Band::Out => kernel::bindings::POLL_OUT,
@@ -73,8 +75,15 @@ impl FasyncQueue {
     }
 }
 
-impl FasyncQueue {
-    /// Puts `file` on the queue or takes it off.
+/// The queues that a file belongs on: it hears of what happens on either.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct FasyncQueues<'a> {
+    pub(crate) first: Option<&'a FasyncQueue>,
+    pub(crate) second: Option<&'a FasyncQueue>,
+}
+
+impl FasyncQueues<'_> {
+    /// Puts `file` on its queues or takes it off them, all or nothing.
     ///
     /// # Panics
     ///
@@ -83,23 +92,36 @@ impl FasyncQueue {
     /// # Safety
     ///
     /// To be called as `file_operations.fasync` of `file`, with its arguments.
+    ///
+    /// C: `pipe_fasync` in `fs/pipe.c`.
     pub(super) unsafe fn update(
-        &self,
+        self,
         fd: c_int,
         file: *mut kernel::bindings::file,
         on: bool,
     ) -> c_int {
-        // SAFETY: By the function's requirements the file is valid, by the type invariants the list.
-        // INVARIANT: `__fput` calls this for a file that is on a list, which then is off it: see
-        // the check below.
-        let ret =
-            unsafe { kernel::bindings::fasync_helper(fd, file, c_int::from(on), self.list.get()) };
+        let update = |queue: &FasyncQueue, fd, on| {
+            let (on, list) = (c_int::from(on), queue.list.get());
+            // SAFETY: By the function's requirements the file is valid, by the type invariants the list.
+            // INVARIANT: `__fput` calls this for a file that is on a list, which then is off it: see the
+            // check below.
+            unsafe { kernel::bindings::fasync_helper(fd, file, on, list) }
+        };
+        let mut ret = self.first.map_or(0, |queue| update(queue, fd, on));
+        if let (Some(queue), 0..) = (self.second, ret) {
+            let before = ret;
+            ret = update(queue, fd, on);
+            if let (Some(queue), 1.., ..0) = (self.first, before, ret) {
+                // It was put on the first one by this call.
+                update(queue, -1, false);
+            }
+        }
         // Only `__fput` has no descriptor, and it is alone with the file. `FASYNC` tells that the
         // file is on a list; taking it off clears that.
         //
         // SAFETY: The file is valid.
         let left = fd == -1 && unsafe { (*file).f_flags } & kernel::bindings::FASYNC != 0;
-        assert!(!left, "a file's fasync queue is not the one it was");
+        assert!(!left, "a file's fasync queues are not those they were");
         ret
     }
 }
@@ -109,7 +131,7 @@ mod tests {
     use super::*;
     use crate::abstractions::{
         anon_file,
-        file::{FileOperations, Seek}, //
+        file::{Access, FileOperations, Seek}, //
     };
     use kernel::{
         fs::File,
@@ -124,8 +146,11 @@ mod tests {
     impl FileOperations for Signalling {
         const SEEK: Seek = Seek::Refused;
 
-        fn fasync(&self) -> &FasyncQueue {
-            &self.queue
+        fn fasync(&self, _access: Access) -> FasyncQueues<'_> {
+            FasyncQueues {
+                first: Some(&self.queue),
+                second: None,
+            }
         }
     }
 

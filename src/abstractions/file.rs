@@ -12,14 +12,15 @@
 
 use crate::{
     abstractions::{
-        fasync::FasyncQueue,
-        poll::{PollEvents, PollTable}, //
+        fasync::FasyncQueues,
+        poll::{PollEvents, PollTable},
+        splice::SplicePipe, //
     },
     bindings, //
 };
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
-    error::VTABLE_DEFAULT_ERROR,
+    error::{to_result, VTABLE_DEFAULT_ERROR},
     fs::{
         file::{flags, Offset},
         LocalFile, //
@@ -61,9 +62,9 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
     /// What seeking does.
     const SEEK: Seek;
 
-    /// Whether splice(2) and sendfile(2) go through `read_iter` and `write_iter`. Only for files
-    /// whose reads never sleep: the pipe at the other end is locked meanwhile, and the request not
-    /// to block is not passed on.
+    /// Whether splice(2) and sendfile(2) go through `write_iter` and `read_iter` where there is neither
+    /// `splice_wait` nor `splice_read`. Only for files whose reads and writes never sleep: the pipe at the
+    /// other end is locked meanwhile, and the request not to block is not passed on.
     const SPLICE: bool = false;
 
     /// Reads into a user's buffer. Not together with `read_iter`.
@@ -87,9 +88,33 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
+    /// Moves up to `len` bytes into a pipe, for splice(2) and for sendfile(2) to a pipe. The pipe is
+    /// locked: what sleeps has to be put into [`SplicePipe::unlocked`]. `EAGAIN` if `nonblock` is
+    /// set and there is nothing to move.
+    ///
+    /// A file with `O_DIRECT` is read by `read_iter` instead, which then is asked not to block.
+    fn splice_read(
+        &self,
+        _file: &LocalFile,
+        _pipe: &mut SplicePipe<'_>,
+        _len: usize,
+        _nonblock: bool,
+    ) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Waits until a write would not sleep, for splice(2) and sendfile(2) into the file. `EAGAIN` if
+    /// `nonblock` is set and it would.
+    ///
+    /// What is written then is asked not to block: it holds the lock of the pipe that it comes from, and
+    /// ends where the room does.
+    fn splice_wait(&self, _file: &LocalFile, _nonblock: bool) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
     /// Tells which events are there now, after it registered each queue on which one of them may
     /// come with `table`.
-    fn poll<'file>(&'file self, _table: &PollTable<'file>) -> PollEvents {
+    fn poll<'file>(&'file self, _file: &LocalFile, _table: &PollTable<'file>) -> PollEvents {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -106,8 +131,9 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// The queue of those who want SIGIO. It has to be the same each time.
-    fn fasync(&self) -> &FasyncQueue {
+    /// The queues of those who want SIGIO, for a file that was opened for `access`. They have to be the
+    /// same each time.
+    fn fasync(&self, _access: Access) -> FasyncQueues<'_> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -121,12 +147,36 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// The last reference to the file is gone. Nobody polls it any more.
-    fn release(&self) {}
+    /// A file was opened by a [`MiscNode`](super::misc_node::MiscNode), that gives all who open it one object.
+    fn opened(&self) {}
+
+    /// The last reference to a file that was opened for `access` is gone. Nobody polls it any more.
+    ///
+    /// The file is not told: who has a `LocalFile` may take another reference to it.
+    fn release(&self, _access: Access) {}
 
     /// Prints lines of `/proc/PID/fdinfo/FD`.
     fn show_fdinfo(&self, _m: &SeqFile, _file: &LocalFile) {
         build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// What a file was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// It can be read.
+    pub(crate) read: bool,
+    /// It can be written.
+    pub(crate) write: bool,
+}
+
+impl Access {
+    /// Takes it from a file's `f_mode`.
+    pub(super) const fn from_mode(mode: u32) -> Self {
+        Self {
+            read: mode & bindings::FMODE_READ != 0,
+            write: mode & bindings::FMODE_WRITE != 0,
+        }
     }
 }
 
@@ -144,6 +194,12 @@ impl Kiocb<'_> {
         unsafe { (*self.0).ki_flags & bindings::IOCB_NOWAIT != 0 }
     }
 
+    /// Whether a broken pipe must not raise SIGPIPE: `RWF_NOSIGNAL`.
+    pub(crate) fn no_signal(&self) -> bool {
+        // SAFETY: By the type invariants, the kiocb is valid.
+        unsafe { (*self.0).ki_flags & bindings::IOCB_NOSIGNAL != 0 }
+    }
+
     /// The file.
     pub(crate) fn file(&self) -> &LocalFile {
         // SAFETY: By the type invariants, the kiocb and its file are valid. Its position may be in
@@ -157,6 +213,77 @@ pub(crate) fn is_nonblocking(file: &LocalFile) -> bool {
     file.flags() & flags::O_NONBLOCK != 0
 }
 
+/// Whether what is written to the file is to be read packet by packet: `O_DIRECT`, as pipe2(2) has
+/// it.
+pub(crate) fn is_packetized(file: &LocalFile) -> bool {
+    file.flags() & flags::O_DIRECT != 0
+}
+
+/// The file's `f_mode`.
+fn mode(file: &LocalFile) -> u32 {
+    // `posix_fadvise` changes it while others look. This is meant as C's `READ_ONCE`.
+    //
+    // SAFETY: The file is valid.
+    unsafe { (&raw const (*file.as_ptr()).f_mode).read_volatile() }
+}
+
+/// What the file was opened for.
+pub(crate) fn access(file: &LocalFile) -> Access {
+    Access::from_mode(mode(file))
+}
+
+/// What [`Opening::set_mark`] left with the file, 0 unless it was called: `f_pipe`.
+///
+/// [`Opening::set_mark`]: crate::abstractions::open::Opening::set_mark
+pub(crate) fn pipe_mark(file: &LocalFile) -> u64 {
+    if mode(file) & bindings::FMODE_STREAM == 0 {
+        return 0;
+    }
+    // SAFETY: The file is valid. It has been through `stream_open`, which leaves it without a locked
+    // position: of the union, `f_pos_lock` was initialized and is not used after. Nor does the mark
+    // change once the file is open.
+    unsafe { (*file.as_ptr()).__bindgen_anon_2.f_pipe }
+}
+
+/// The file was read: its access time may be due.
+///
+/// Context: may sleep.
+///
+/// C: `file_accessed` in `include/linux/fs.h`.
+pub(crate) fn accessed(file: &LocalFile) {
+    // SAFETY: The file is valid and open.
+    unsafe { bindings::file_accessed(file.as_ptr()) };
+}
+
+/// The file was written: its times may be due, unless the file system is frozen.
+///
+/// Context: may sleep.
+///
+/// C: the end of `fifo_pipe_write` in `fs/pipe.c`.
+pub(crate) fn written(file: &LocalFile) -> Result {
+    let file = file.as_ptr();
+    // SAFETY: The file is valid and open, which keeps its inode and its super block. Write access to
+    // that is given back if it was taken.
+    unsafe {
+        let sb = (*(*file).f_inode).i_sb;
+        if !bindings::sb_start_write_trylock(sb) {
+            return Ok(());
+        }
+        let ret = kernel::bindings::file_update_time(file);
+        bindings::sb_end_write(sb);
+        to_result(ret)
+    }
+}
+
+/// Drops a reference to the file. If it is the last one, the file is released before this returns:
+/// in a kernel thread that is put off otherwise.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) fn close(file: kernel::sync::aref::ARef<kernel::fs::File>) {
+    let file = core::mem::ManuallyDrop::new(file);
+    // SAFETY: The reference is given up.
+    unsafe { kernel::bindings::__fput_sync(file.as_ptr()) };
+}
+
 /// The `struct file_operations` of files with `T`'s operations, whose `private_data` came from
 /// `Arc::<T>::into_foreign`.
 pub(super) struct FileVtable<T: FileOperations>(PhantomData<T>);
@@ -167,6 +294,19 @@ fn to_ssize(result: Result<usize>, requested: usize) -> isize {
     match result {
         Ok(len) => len.min(requested) as isize,
         Err(error) => error.to_errno() as isize,
+    }
+}
+
+/// Asks a read or write not to block if it is for splice(2), which holds the lock of the pipe at the other
+/// end: a write of `iter_file_splice_write`, or a read of `copy_splice_read`, which the VFS prefers to the
+/// file's own `splice_read` once the file has `O_DIRECT`.
+///
+/// It is told by being synchronous and from or to kernel pages. Who else does so, does it to regular files.
+fn nowait_if_spliced(kiocb: &mut kernel::bindings::kiocb, iter: &kernel::bindings::iov_iter) {
+    if kiocb.ki_complete.is_none()
+        && u32::from(iter.iter_type) == kernel::bindings::iter_type_ITER_BVEC
+    {
+        kiocb.ki_flags |= bindings::IOCB_NOWAIT;
     }
 }
 
@@ -226,6 +366,10 @@ impl<T: FileOperations> FileVtable<T> {
         kiocb: *mut kernel::bindings::kiocb,
         iter: *mut kernel::bindings::iov_iter,
     ) -> isize {
+        if T::HAS_SPLICE_READ {
+            // SAFETY: Both are valid, and nobody else uses them.
+            unsafe { nowait_if_spliced(&mut *kiocb, &*iter) };
+        }
         // SAFETY: The kiocb's file is valid for the call.
         let this = unsafe { object::<T>((*kiocb).ki_filp) };
         // SAFETY: `iter` is valid, nobody else uses it, and as it is for a read, it is `ITER_DEST`.
@@ -242,6 +386,10 @@ impl<T: FileOperations> FileVtable<T> {
         kiocb: *mut kernel::bindings::kiocb,
         iter: *mut kernel::bindings::iov_iter,
     ) -> isize {
+        if T::HAS_SPLICE_WAIT {
+            // SAFETY: Both are valid, and nobody else uses them.
+            unsafe { nowait_if_spliced(&mut *kiocb, &*iter) };
+        }
         // SAFETY: The kiocb's file is valid for the call.
         let this = unsafe { object::<T>((*kiocb).ki_filp) };
         // SAFETY: `iter` is valid, nobody else uses it, and as it is for a write, it is
@@ -262,7 +410,56 @@ impl<T: FileOperations> FileVtable<T> {
         // SAFETY: The file is valid for the call and `table` null or valid. The object lives until
         // `release`; that is the lifetime of both.
         let (this, table) = unsafe { (object::<T>(file), PollTable::from_raw(file, table)) };
-        this.poll(&table).bits()
+        // SAFETY: Who polls holds a reference to the file. Its position may be in use, but not
+        // through this.
+        let file = unsafe { LocalFile::from_raw_file(file) };
+        this.poll(file, &table).bits()
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn splice_write(
+        pipe: *mut kernel::bindings::pipe_inode_info,
+        file: *mut kernel::bindings::file,
+        pos: *mut Offset,
+        len: usize,
+        flags: c_uint,
+    ) -> isize {
+        // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
+        let (this, local) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
+        let nonblock = flags & bindings::SPLICE_F_NONBLOCK != 0 || is_nonblocking(local);
+        loop {
+            if let Err(error) = this.splice_wait(local, nonblock) {
+                return error.to_errno() as isize;
+            }
+            // SAFETY: The arguments are this operation's.
+            let ret =
+                unsafe { kernel::bindings::iter_file_splice_write(pipe, file, pos, len, flags) };
+            // Somebody else was faster.
+            if nonblock || ret != EAGAIN.to_errno() as isize {
+                return ret;
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// See above.
+    unsafe extern "C" fn splice_read(
+        file: *mut kernel::bindings::file,
+        _pos: *mut Offset,
+        pipe: *mut kernel::bindings::pipe_inode_info,
+        len: usize,
+        flags: c_uint,
+    ) -> isize {
+        // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
+        let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
+        // SAFETY: The pipe is valid for the call. It is locked, or this task's own, that of
+        // `splice_direct_to_actor`, which needs no lock.
+        let mut pipe = unsafe { SplicePipe::from_raw(NonNull::new_unchecked(pipe)) };
+        let nonblock = flags & bindings::SPLICE_F_NONBLOCK != 0;
+        to_ssize(this.splice_read(file, &mut pipe, len, nonblock), len)
     }
 
     /// # Safety
@@ -303,7 +500,10 @@ impl<T: FileOperations> FileVtable<T> {
     /// See above.
     unsafe extern "C" fn fasync(fd: c_int, file: *mut kernel::bindings::file, on: c_int) -> c_int {
         // SAFETY: The file is valid for the call; the arguments are this operation's.
-        unsafe { object::<T>(file).fasync().update(fd, file, on != 0) }
+        unsafe {
+            let access = Access::from_mode((*file).f_mode);
+            object::<T>(file).fasync(access).update(fd, file, on != 0)
+        }
     }
 
     /// # Safety
@@ -348,8 +548,9 @@ impl<T: FileOperations> FileVtable<T> {
     ) -> c_int {
         // SAFETY: Nobody else uses the file any more. Its reference to the object, made by
         // `into_foreign`, is taken back this once.
-        let object = unsafe { Arc::<T>::from_foreign((*file).private_data) };
-        object.release();
+        let (object, mode) =
+            unsafe { (Arc::<T>::from_foreign((*file).private_data), (*file).f_mode) };
+        object.release(Access::from_mode(mode));
         0
     }
 
@@ -406,12 +607,16 @@ impl<T: FileOperations> FileVtable<T> {
                 None
             },
             mmap: if T::HAS_MMAP { Some(Self::mmap) } else { None },
-            splice_read: if T::SPLICE && T::HAS_READ_ITER {
+            splice_read: if T::HAS_SPLICE_READ {
+                Some(Self::splice_read)
+            } else if T::SPLICE && T::HAS_READ_ITER {
                 Some(kernel::bindings::copy_splice_read)
             } else {
                 None
             },
-            splice_write: if T::SPLICE && T::HAS_WRITE_ITER {
+            splice_write: if T::HAS_SPLICE_WAIT {
+                Some(Self::splice_write)
+            } else if T::SPLICE && T::HAS_WRITE_ITER {
                 Some(kernel::bindings::iter_file_splice_write)
             } else {
                 None

@@ -82,6 +82,7 @@ impl<T: FileOperations> MiscNode<T> {
             (*file).private_data = node.object.clone().into_foreign();
             (*file).f_mode |= FileVtable::<T>::EXTRA_MODE;
         }
+        node.object.opened();
         0
     }
 }

@@ -103,6 +103,13 @@ impl<'file> PollTable<'file> {
         unsafe { kernel::bindings::poll_wait(self.file, queue.as_raw(), self.table) }
     }
 
+    /// Whether the caller wants to hear of each event anew, not of a state that lasts: `EPOLLET`.
+    /// epoll says so, and io_uring for polls that go on.
+    pub(crate) fn wants_edges(&self) -> bool {
+        // SAFETY: By the type invariants, `table` is valid if it is not null.
+        !self.table.is_null() && unsafe { (*self.table)._key } & bindings::EPOLLET != 0
+    }
+
     /// As [`PollTable::register`], for a queue that may end before the file does.
     ///
     /// Context: process context, may sleep.

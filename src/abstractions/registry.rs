@@ -120,6 +120,23 @@ impl<T: Send + Sync> Registry<T> {
         Ok(Slot { registry: self, id })
     }
 
+    /// The object with this number.
+    ///
+    /// Context: process context.
+    pub(crate) fn get(&self, id: u32) -> Option<Arc<T>> {
+        let xa = self.ready().ok()?;
+        // SAFETY: `xa` is initialized. A reserved number loads as null. With the lock held no entry
+        // leaves the table, so that the reference which the table owns keeps the object alive until
+        // there is another.
+        unsafe {
+            kernel::bindings::xa_lock(xa);
+            let entry = kernel::bindings::xa_load(xa, id as usize);
+            let object = (!entry.is_null()).then(|| Arc::<T>::borrow(entry).into());
+            kernel::bindings::xa_unlock(xa);
+            object
+        }
+    }
+
     /// Takes the object with this number out of the table.
     ///
     /// Context: process context.
@@ -220,6 +237,7 @@ mod tests {
     fn a_table_that_was_not_made_ready_refuses() -> Result {
         static TABLE: Registry<u32> = Registry::new();
         assert!(TABLE.reserve().err() == Some(ENODEV));
+        assert!(TABLE.get(1).is_none());
         assert!(TABLE.remove(1).is_none());
         assert!(ids(&TABLE, 0)?.is_empty());
         Ok(())
@@ -236,6 +254,7 @@ mod tests {
         let again = TABLE.reserve()?;
         assert_eq!(again.id(), 1);
         // A reserved number is no object.
+        assert!(TABLE.get(1).is_none());
         assert!(TABLE.remove(1).is_none());
         assert!(ids(&TABLE, 0)?.is_empty());
         drop((again, second));
@@ -253,8 +272,10 @@ mod tests {
         }
         assert!(ids(&TABLE, 0)?[..] == [1, 2, 3, 4]);
         assert!(ids(&TABLE, 2)?[..] == [3, 4]);
+        assert!(TABLE.get(2).is_some_and(|object| *object == 1));
         assert!(TABLE.remove(2).is_some_and(|object| *object == 1));
         assert!(TABLE.remove(2).is_none());
+        assert!(TABLE.get(2).is_none());
         assert!(ids(&TABLE, 0)?[..] == [1, 3, 4]);
 
         TABLE.clear();

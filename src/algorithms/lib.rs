@@ -6,6 +6,7 @@
 #![cfg_attr(not(feature = "loom"), no_std)]
 
 pub mod counter;
+pub mod ring;
 
 /// The kernel's atomics, as far as they are used here, on the host's or on loom's.
 mod sync {
@@ -16,8 +17,36 @@ mod sync {
 
     /// No order at all.
     pub struct Relaxed;
+    /// What comes after it comes after it.
+    pub struct Acquire;
     /// A full barrier before and after.
     pub struct Full;
+
+    /// How a load is ordered.
+    pub trait LoadOrder {
+        const ORDER: Ordering;
+    }
+
+    impl LoadOrder for Relaxed {
+        const ORDER: Ordering = Ordering::Relaxed;
+    }
+
+    impl LoadOrder for Acquire {
+        const ORDER: Ordering = Ordering::Acquire;
+    }
+
+    /// How an exchange that succeeds is ordered.
+    pub trait ExchangeOrder {
+        const IS_BARRIER: bool;
+    }
+
+    impl ExchangeOrder for Acquire {
+        const IS_BARRIER: bool = false;
+    }
+
+    impl ExchangeOrder for Full {
+        const IS_BARRIER: bool = true;
+    }
 
     /// `kernel::sync::atomic::Atomic`.
     pub struct Atomic<T>(AtomicU64, core::marker::PhantomData<T>);
@@ -27,12 +56,18 @@ mod sync {
             Self(AtomicU64::new(value), core::marker::PhantomData)
         }
 
-        pub fn load(&self, _: Relaxed) -> u64 {
-            self.0.load(Ordering::Relaxed)
+        pub fn load<O: LoadOrder>(&self, _: O) -> u64 {
+            self.0.load(O::ORDER)
         }
 
-        /// Gives the value found: as an error, and without being a barrier, if that was not `old`.
-        pub fn cmpxchg(&self, old: u64, new: u64, _: Full) -> Result<u64, u64> {
+        /// Gives the value found: as an error, and without any order, if that was not `old`.
+        pub fn cmpxchg<O: ExchangeOrder>(&self, old: u64, new: u64, _: O) -> Result<u64, u64> {
+            if !O::IS_BARRIER {
+                let success = Ordering::Acquire;
+                return self
+                    .0
+                    .compare_exchange(old, new, success, Ordering::Relaxed);
+            }
             // A barrier is a fence of its own: loom takes an access that is `SeqCst` for less than
             // the kernel's full barrier.
             fence(Ordering::SeqCst);

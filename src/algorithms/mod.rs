@@ -9,8 +9,9 @@
 )]
 
 pub(crate) mod counter;
+pub(crate) mod ring;
 
 /// The kernel's atomics. The host has its own under this name, with the same names in it.
 mod sync {
-    pub(crate) use kernel::sync::atomic::{Atomic, Full, Relaxed};
+    pub(crate) use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
 }

@@ -3,8 +3,12 @@
  * Inline functions and macros of the kernel that Rust cannot call and that
  * the kernel crate has no helper for, in the manner of its rust/helpers/.
  */
+#include <linux/fs.h>
+#include <linux/gfp.h>
 #include <linux/list.h>
+#include <linux/mm.h>
 #include <linux/nsproxy.h>
+#include <linux/pipe_fs_i.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
@@ -23,6 +27,11 @@ bool ipcdemo_helper_list_empty_careful(const struct list_head *list)
 	return list_empty_careful(list);
 }
 
+bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb)
+{
+	return sb_start_write_trylock(sb);
+}
+
 bool ipcdemo_helper_set_in_eventfd(bool in_eventfd)
 {
 #ifdef CONFIG_EVENTFD
@@ -38,6 +47,11 @@ bool ipcdemo_helper_set_in_eventfd(bool in_eventfd)
 int ipcdemo_helper_signal_pending_state(unsigned int state)
 {
 	return signal_pending_state(state, current);
+}
+
+kuid_t ipcdemo_helper_current_uid(void)
+{
+	return current_uid();
 }
 
 pid_t ipcdemo_helper_task_pid_nr_ns(struct task_struct *task, struct pid_namespace *ns)
@@ -64,9 +78,29 @@ void ipcdemo_helper___set_current_state(unsigned int state)
 	__set_current_state(state);
 }
 
+void ipcdemo_helper_file_accessed(struct file *file)
+{
+	file_accessed(file);
+}
+
+void ipcdemo_helper_file_set_fsnotify_mode(struct file *file, fmode_t mode)
+{
+	file_set_fsnotify_mode(file, mode);
+}
+
+void ipcdemo_helper_get_page(struct page *page)
+{
+	get_page(page);
+}
+
 void ipcdemo_helper_get_task_comm(char *comm, struct task_struct *task)
 {
 	strscpy_pad(comm, task->comm, TASK_COMM_LEN);
+}
+
+void ipcdemo_helper_inode_state_assign_raw(struct inode *inode, unsigned int flags)
+{
+	inode_state_assign_raw(inode, flags);
 }
 
 void ipcdemo_helper_list_add(struct list_head *entry, struct list_head *after)
@@ -84,7 +118,47 @@ void ipcdemo_helper_list_del_init_careful(struct list_head *entry)
 	list_del_init_careful(entry);
 }
 
+void ipcdemo_helper_put_page(struct page *page)
+{
+	put_page(page);
+}
+
+void ipcdemo_helper_sb_end_write(struct super_block *sb)
+{
+	sb_end_write(sb);
+}
+
 void ipcdemo_helper_set_current_state(unsigned int state)
 {
 	set_current_state(state);
+}
+
+unsigned int ipcdemo_helper_alloc_user_pages(unsigned int nr, struct page **pages)
+{
+	gfp_t gfp = GFP_USER | __GFP_ACCOUNT;
+
+	if (nr > 1)
+		return alloc_pages_bulk(gfp, nr, pages);
+	pages[0] = alloc_page(gfp);
+	return pages[0] ? 1 : 0;
+}
+
+void *ipcdemo_helper_page_address(struct page *page)
+{
+	return page_address(page);
+}
+
+struct page *ipcdemo_helper_virt_to_page(void *address)
+{
+	return virt_to_page(address);
+}
+
+int ipcdemo_helper_virt_page_count(void *address)
+{
+	return page_count(virt_to_page(address));
+}
+
+void ipcdemo_helper_release_user_pages(struct page **pages, int nr)
+{
+	release_pages(pages, nr);
 }

@@ -2,21 +2,37 @@
 #ifndef IPCDEMO_HELPERS_H
 #define IPCDEMO_HELPERS_H
 
+#include <linux/fs.h>
+#include <linux/mm_types.h>
+#include <linux/pipe_fs_i.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
 
 bool ipcdemo_helper_in_task(void);
 bool ipcdemo_helper_list_empty_careful(const struct list_head *list);
+bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb);
 bool ipcdemo_helper_set_in_eventfd(bool in_eventfd);
 int ipcdemo_helper_signal_pending_state(unsigned int state);
+kuid_t ipcdemo_helper_current_uid(void);
 pid_t ipcdemo_helper_task_pid_nr_ns(struct task_struct *task, struct pid_namespace *ns);
 pid_t ipcdemo_helper_task_tgid_nr_ns(struct task_struct *task, struct pid_namespace *ns);
 s64 ipcdemo_helper_timens_monotonic_offset(void);
 void ipcdemo_helper___set_current_state(unsigned int state);
+void ipcdemo_helper_file_accessed(struct file *file);
+void ipcdemo_helper_file_set_fsnotify_mode(struct file *file, fmode_t mode);
+void ipcdemo_helper_get_page(struct page *page);
 void ipcdemo_helper_get_task_comm(char *comm, struct task_struct *task);
+void ipcdemo_helper_inode_state_assign_raw(struct inode *inode, unsigned int flags);
 void ipcdemo_helper_list_add(struct list_head *entry, struct list_head *after);
 void ipcdemo_helper_list_del_init(struct list_head *entry);
 void ipcdemo_helper_list_del_init_careful(struct list_head *entry);
+void ipcdemo_helper_put_page(struct page *page);
+void ipcdemo_helper_sb_end_write(struct super_block *sb);
 void ipcdemo_helper_set_current_state(unsigned int state);
+unsigned int ipcdemo_helper_alloc_user_pages(unsigned int nr, struct page **pages);
+void *ipcdemo_helper_page_address(struct page *page);
+struct page *ipcdemo_helper_virt_to_page(void *address);
+int ipcdemo_helper_virt_page_count(void *address);
+void ipcdemo_helper_release_user_pages(struct page **pages, int nr);
 
 #endif /* IPCDEMO_HELPERS_H */

@@ -8,7 +8,7 @@
 use crate::{
     abstractions::{
         anon_file,
-        file::{is_nonblocking, FileOperations, Kiocb, Seek},
+        file::{is_nonblocking, Access, FileOperations, Kiocb, Seek},
         poll::{PollEvent, PollEvents, PollTable},
         registry::Registry,
         wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
@@ -173,7 +173,7 @@ impl FileOperations for Counter {
     /// only the kernel's own users of an eventfd can cause, and ours has none.
     ///
     /// C: `eventfd_poll`.
-    fn poll<'file>(&'file self, table: &PollTable<'file>) -> PollEvents {
+    fn poll<'file>(&'file self, _file: &LocalFile, table: &PollTable<'file>) -> PollEvents {
         table.register(&self.wqh);
         // A write before this look is seen by it, a write after it finds the poller on the queue.
         let count = self.count.get();
@@ -201,7 +201,7 @@ impl FileOperations for Counter {
     /// Tells those who are left on the queue that this is the end; of the shared one it is not.
     ///
     /// C: `eventfd_release`.
-    fn release(&self) {
+    fn release(&self, _access: Access) {
         if let Some(id) = self.id {
             self.wqh.lock().wake(&Wake::one().key(PollEvent::Hup));
             LIVE.remove(id);

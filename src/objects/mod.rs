@@ -5,7 +5,10 @@
 #![deny(unsafe_code)]
 
 pub(crate) mod counter;
+pub(crate) mod fifo;
 pub(crate) mod null;
+pub(crate) mod pipe;
+pub(crate) mod pipe_limits;
 pub(crate) mod waitq;
 
 /// What the objects share: the tables of live ones. They can be made while this exists.
@@ -16,6 +19,7 @@ impl Objects {
     pub(crate) fn new() -> Self {
         counter::LIVE.init();
         null::LIVE.init();
+        pipe::LIVE.init();
         waitq::LIVE.init();
         Self(())
     }
@@ -25,6 +29,7 @@ impl Drop for Objects {
     fn drop(&mut self) {
         counter::LIVE.clear();
         null::LIVE.clear();
+        pipe::LIVE.clear();
         waitq::LIVE.clear();
     }
 }

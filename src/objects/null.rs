@@ -8,7 +8,7 @@
 
 use crate::abstractions::{
     anon_file,
-    file::{FileOperations, Kiocb, Seek},
+    file::{Access, FileOperations, Kiocb, Seek},
     registry::Registry, //
 };
 use core::mem::MaybeUninit;
@@ -88,7 +88,7 @@ impl FileOperations for Null {
         seq_print!(m, "null-id: {}\n", self.id);
     }
 
-    fn release(&self) {
+    fn release(&self, _access: Access) {
         LIVE.remove(self.id);
     }
 }

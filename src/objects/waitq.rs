@@ -9,7 +9,7 @@
 use crate::{
     abstractions::{
         anon_file,
-        file::{is_nonblocking, FileOperations, Kiocb, Seek},
+        file::{is_nonblocking, Access, FileOperations, Kiocb, Seek},
         poll::{PollEvent, PollEvents, PollTable},
         registry::Registry,
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr},
@@ -456,7 +456,7 @@ impl FileOperations for Waitq {
     }
 
     /// Readable while the word is not 0. A wake-up never has to wait, so it is writable always.
-    fn poll<'file>(&'file self, table: &PollTable<'file>) -> PollEvents {
+    fn poll<'file>(&'file self, _file: &LocalFile, table: &PollTable<'file>) -> PollEvents {
         table.register(&self.queue);
         let mut events = PollEvents::from(PollEvent::Out);
         if self.word() != 0 {
@@ -484,7 +484,7 @@ impl FileOperations for Waitq {
     }
 
     /// Tells those who are left on the queue that this is the end; of the shared one it is not.
-    fn release(&self) {
+    fn release(&self, _access: Access) {
         if let Some(id) = self.id {
             self.queue.lock().wake(&Wake::one().key(PollEvent::Hup));
             LIVE.remove(id);

@@ -86,6 +86,72 @@ struct ipcdemo_waitq_args {
 
 #define IPCDEMO_WAITQ_SIZE_VER0	16
 
+/* struct ipcdemo_pipe_args.flags: O_DIRECT's value. */
+#define IPCDEMO_PIPE_DIRECT	00040000
+
+/**
+ * struct ipcdemo_pipe_args - make a pipe, as pipe2(2) makes one
+ * @read_fd: out: the new descriptor of the end to read from
+ * @write_fd: out: the new descriptor of the end to write to
+ * @flags: IPCDEMO_CLOEXEC, IPCDEMO_NONBLOCK, IPCDEMO_PIPE_DIRECT
+ * @size: the capacity in bytes, judged and rounded as IPCDEMO_IOC_PIPE_SET_SIZE
+ *        does; 0 for what pipe2(2) would give
+ */
+struct ipcdemo_pipe_args {
+	__s32 read_fd;
+	__s32 write_fd;
+	__u32 flags;
+	__u32 size;
+};
+
+#define IPCDEMO_PIPE_SIZE_VER0	16
+
+/**
+ * struct ipcdemo_fifo_args - make or remove a FIFO node
+ * @name: NUL-terminated, padded with zeros: the node is /dev/ipcdemo-fifo-NAME.
+ *        Letters, digits, '_', '.' and '-', the first of them no '.' or '-'
+ * @mode: make: the node's permission bits; remove: must be zero
+ * @reserved: must be zero
+ *
+ * Needs CAP_SYS_ADMIN. Who has a removed node open keeps what is behind it.
+ * EEXIST: there is such a node already; ENOENT: there is none; ENOSPC: there
+ * are IPCDEMO_FIFO_NODES_MAX nodes, /dev/ipcdemo-fifo among them.
+ */
+struct ipcdemo_fifo_args {
+	char name[32];
+	__u32 mode;
+	__u32 reserved;
+};
+
+#define IPCDEMO_FIFO_SIZE_VER0	40
+#define IPCDEMO_FIFO_NODES_MAX	64
+
+/* struct ipcdemo_pipe_limits_args.set */
+#define IPCDEMO_LIMIT_MAX_SIZE		0x01
+#define IPCDEMO_LIMIT_USER_PAGES_SOFT	0x02
+#define IPCDEMO_LIMIT_USER_PAGES_HARD	0x04
+
+/**
+ * struct ipcdemo_pipe_limits_args - what users may ask of pipes and FIFOs
+ * @set: IPCDEMO_LIMIT_*: which limits to change first; needs CAP_SYS_RESOURCE
+ *       unless it is 0
+ * @max_size: in, out: as /proc/sys/fs/pipe-max-size, and rounded as that is
+ * @user_pages_soft: in, out: as /proc/sys/fs/pipe-user-pages-soft; 0 for none
+ * @user_pages_hard: in, out: as /proc/sys/fs/pipe-user-pages-hard; 0 for none
+ * @user_pages: out: how many pages the caller's user has now
+ *
+ * These count the module's pipes only, and the kernel's limits do not.
+ */
+struct ipcdemo_pipe_limits_args {
+	__u32 set;
+	__u32 max_size;
+	__u64 user_pages_soft;
+	__u64 user_pages_hard;
+	__u64 user_pages;
+};
+
+#define IPCDEMO_PIPE_LIMITS_SIZE_VER0	32
+
 /*
  * A key says what a wake is about, a mask what a sleeper wants to hear of: sets
  * of poll events, POLLIN and so on, out of these.
@@ -274,16 +340,18 @@ struct ipcdemo_waiters_args {
 #define IPCDEMO_KIND_NULL	1
 #define IPCDEMO_KIND_COUNTER	2
 #define IPCDEMO_KIND_WAITQ	3
+#define IPCDEMO_KIND_PIPE	4
 
 /**
  * struct ipcdemo_object - one live object, as IPCDEMO_IOC_LIST tells of it
  * @id: unique among live objects: the kind in the upper half, and in the lower
  *      half the number that /proc/PID/fdinfo shows as eventfd-id (counter),
- *      null-id or waitq-id. Free to be used again after the object's end.
- * @value: counter: its count; wait queue: its word; null object: 0
+ *      null-id, waitq-id or pipe-id. Free to be used again after the object's end.
+ * @value: counter: its count; wait queue: its word; pipe: how many buffers hold
+ *         something; null object: 0
  * @kind: IPCDEMO_KIND_*
  * @flags: the object's own flags (IPCDEMO_COUNTER_SEMAPHORE)
- * @waiters: entries on its wait queue: sleeping tasks, pollers, epoll items
+ * @waiters: entries on its wait queues: sleeping tasks, pollers, epoll items
  * @reserved: zero
  *
  * Who holds an object is not told here: /proc/PID/fd and fdinfo tell it, to
@@ -327,11 +395,23 @@ struct ipcdemo_list_args {
 #define IPCDEMO_IOC_NULL	_IOWR(IPCDEMO_IOC_MAGIC, 0x01, struct ipcdemo_null_args)
 #define IPCDEMO_IOC_COUNTER	_IOWR(IPCDEMO_IOC_MAGIC, 0x02, struct ipcdemo_counter_args)
 #define IPCDEMO_IOC_WAITQ	_IOWR(IPCDEMO_IOC_MAGIC, 0x03, struct ipcdemo_waitq_args)
+#define IPCDEMO_IOC_PIPE	_IOWR(IPCDEMO_IOC_MAGIC, 0x04, struct ipcdemo_pipe_args)
+#define IPCDEMO_IOC_MKFIFO	_IOW(IPCDEMO_IOC_MAGIC, 0x05, struct ipcdemo_fifo_args)
+#define IPCDEMO_IOC_RMFIFO	_IOW(IPCDEMO_IOC_MAGIC, 0x06, struct ipcdemo_fifo_args)
+#define IPCDEMO_IOC_PIPE_LIMITS	_IOWR(IPCDEMO_IOC_MAGIC, 0x07, struct ipcdemo_pipe_limits_args)
 #define IPCDEMO_IOC_LIST	_IOWR(IPCDEMO_IOC_MAGIC, 0x10, struct ipcdemo_list_args)
 
 /* Of a wait queue's descriptor, and of /dev/ipcdemo-waitq. */
 #define IPCDEMO_IOC_WAIT	_IOWR(IPCDEMO_IOC_MAGIC, 0x20, struct ipcdemo_wait_args)
 #define IPCDEMO_IOC_WAKE	_IOWR(IPCDEMO_IOC_MAGIC, 0x21, struct ipcdemo_wake_args)
 #define IPCDEMO_IOC_WAITERS	_IOWR(IPCDEMO_IOC_MAGIC, 0x22, struct ipcdemo_waiters_args)
+
+/*
+ * Of a pipe's or FIFO's descriptor: F_SETPIPE_SZ and F_GETPIPE_SZ of fcntl(2),
+ * which know the kernel's own pipes only. The first takes the capacity itself as
+ * its argument, not a pointer; both return the capacity.
+ */
+#define IPCDEMO_IOC_PIPE_SET_SIZE	_IO(IPCDEMO_IOC_MAGIC, 0x30)
+#define IPCDEMO_IOC_PIPE_GET_SIZE	_IO(IPCDEMO_IOC_MAGIC, 0x31)
 
 #endif /* _UAPI_IPCDEMO_H */

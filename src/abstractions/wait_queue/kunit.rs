@@ -5,7 +5,8 @@
 use super::WaitQueue;
 use crate::{
     abstractions::{
-        file::FileOperations,
+        anon_file,
+        file::{close, FileOperations, Seek},
         poll::PollTable, //
     },
     bindings, //
@@ -21,7 +22,10 @@ use kernel::{
     error::from_err_ptr,
     macros::kunit_tests,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, //
+    },
     types::Opaque, //
 };
 
@@ -169,13 +173,26 @@ unsafe extern "C" fn queue_foreign(
     unsafe { kernel::bindings::add_wait_queue(head, foreign.entry.get()) };
 }
 
-/// Runs `act` while somebody polls `object`. Tells how often the poller was called, and the last key.
-pub(crate) fn while_polled<T: FileOperations>(object: &T, act: impl FnOnce()) -> (u32, usize) {
+/// What can be opened, and no more.
+struct Nothing;
+
+#[vtable]
+impl FileOperations for Nothing {
+    const SEEK: Seek = Seek::Refused;
+}
+
+/// Runs `act` while somebody polls `object`, which is told a file that can be read and written. Tells
+/// how often the poller was called, and the last key.
+pub(crate) fn while_polled<T: FileOperations>(
+    object: &T,
+    act: impl FnOnce(),
+) -> Result<(u32, usize)> {
+    let file = anon_file::create(c"[ipcdemo-kunit]", Arc::new(Nothing, GFP_KERNEL)?, 0)?;
     let foreign = Foreign::new(1);
     // SAFETY: The entry is taken off below, before `object` can go.
     unsafe {
         Table::new(&foreign).with(|table| {
-            let _ = object.poll(table);
+            let _ = object.poll(&file, table);
         });
     }
     act();
@@ -183,7 +200,8 @@ pub(crate) fn while_polled<T: FileOperations>(object: &T, act: impl FnOnce()) ->
         // SAFETY: The entry is on this queue, which is part of `object`.
         unsafe { kernel::bindings::remove_wait_queue(foreign.head.get(), foreign.entry.get()) };
     }
-    foreign.seen()
+    close(file);
+    Ok(foreign.seen())
 }
 
 /// # Safety

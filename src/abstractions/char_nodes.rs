@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Character devices that come and go at run time, each one shared object.
+//!
+//! They are a region of device numbers of their own and no misc devices, because `misc_open` holds a
+//! global lock across `open`, and an `open` here may sleep for as long as it takes.
+//!
+//! C headers: [`include/linux/cdev.h`](srctree/include/linux/cdev.h),
+//! [`include/linux/device/class.h`](srctree/include/linux/device/class.h).
+
+use crate::{
+    abstractions::{
+        file::FileVtable,
+        open::{self, Openable},
+        registry::Registry, //
+    },
+    LocalModule, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull}, //
+};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    macros::kunit_tests,
+    module::this_module,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// An object that character devices can be made of.
+pub(crate) trait Nodes: Openable {
+    /// The objects behind the devices, each under its minor number and one. Nothing else is to put
+    /// anything in or take it out.
+    fn nodes() -> &'static Registry<Self>;
+}
+
+/// A class of devices, and the device numbers for them.
+///
+/// # Invariants
+///
+/// Both are registered; `first` is the first of `count` numbers, with a minor of 0.
+struct Region {
+    class: NonNull<kernel::bindings::class>,
+    first: kernel::bindings::dev_t,
+    count: u32,
+}
+
+// SAFETY: Any thread may use a class and device numbers, and give them back.
+unsafe impl Send for Region {}
+// SAFETY: As above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn register(name: &'static CStr, count: u32) -> Result<Self> {
+        let mut first = 0;
+        // SAFETY: The name is copied or static.
+        to_result(unsafe {
+            kernel::bindings::alloc_chrdev_region(&mut first, 0, count, name.as_char_ptr())
+        })?;
+        // SAFETY: The name is static.
+        let class = from_err_ptr(unsafe { kernel::bindings::class_create(name.as_char_ptr()) })
+            .and_then(|class| NonNull::new(class).ok_or(ENOMEM))
+            .inspect_err(|_| {
+                // SAFETY: The numbers are ours and not in use.
+                unsafe { kernel::bindings::unregister_chrdev_region(first, count) };
+            })?;
+        // SAFETY: The class is valid and has no devices yet, who alone would use this.
+        unsafe { (*class.as_ptr()).devnode = Some(devnode) };
+        Ok(Self {
+            class,
+            first,
+            count,
+        })
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, both are registered. No devices are left, because each
+        // has a reference to this.
+        unsafe {
+            kernel::bindings::class_destroy(self.class.as_ptr());
+            kernel::bindings::unregister_chrdev_region(self.first, self.count);
+        }
+    }
+}
+
+/// Tells devtmpfs the mode of a node.
+///
+/// # Safety
+///
+/// To be called as `class.devnode` of a device whose driver data is its mode.
+unsafe extern "C" fn devnode(
+    device: *const kernel::bindings::device,
+    mode: *mut kernel::bindings::umode_t,
+) -> *mut c_char {
+    if !mode.is_null() {
+        // SAFETY: By the function's requirements, and `mode` is valid if it is not null.
+        unsafe {
+            let data = kernel::bindings::dev_get_drvdata(device);
+            *mode = data.addr() as kernel::bindings::umode_t;
+        }
+    }
+    ptr::null_mut()
+}
+
+/// Room for character devices on objects of one type.
+pub(crate) struct CharRegion<T: Nodes>(Arc<Region>, PhantomData<fn(T)>);
+
+impl<T: Nodes> CharRegion<T> {
+    /// The operations of the objects' files, and how to open one.
+    const VTABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
+        open: Some(Self::open),
+        ..FileVtable::<T>::VTABLE
+    };
+
+    /// Reserves room for up to `count` devices: a major number, and a class, both called `name`.
+    ///
+    /// Context: may sleep.
+    ///
+    /// Errors: `ENOMEM`, `EBUSY` if no major number is free, `EEXIST` if there is such a class.
+    pub(crate) fn register(name: &'static CStr, count: u32) -> Result<Self> {
+        T::nodes().init();
+        let region = Region::register(name, count)?;
+        Ok(Self(Arc::new(region, GFP_KERNEL)?, PhantomData))
+    }
+
+    /// Makes `/dev/NODE_NAME`, with the permissions in `mode`. Whoever opens it gets a file on
+    /// `object`.
+    ///
+    /// The caller sees to it that no two calls at once are for one name.
+    ///
+    /// Context: may sleep.
+    ///
+    /// Errors: `EEXIST` if there is a node of that name, `ENOSPC` if there are as many as there is
+    /// room for, `ENOMEM`.
+    pub(crate) fn add(&self, node_name: &CStr, mode: u16, object: Arc<T>) -> Result<CharNode<T>> {
+        let region = self.0.clone();
+        self.check_name(node_name)?;
+
+        let slot = T::nodes().reserve()?;
+        let minor = slot.id() - 1;
+        if minor >= region.count {
+            return Err(ENOSPC);
+        }
+        let dev = region.first + minor;
+        let entry = Entry::<T>(slot.id(), PhantomData);
+        // From here on an open that finds the number finds the object.
+        slot.fill(object);
+        let cdev = Cdev::add(dev, const { &Self::VTABLE })?;
+
+        // Set as a file type, too, so that it is not taken for unset if it allows nobody anything.
+        let mode = u32::from(mode & 0o777) | kernel::bindings::S_IFCHR;
+        // SAFETY: The class is valid, and its devices have their mode as driver data. The name is
+        // what the format wants.
+        from_err_ptr(unsafe {
+            kernel::bindings::device_create(
+                region.class.as_ptr(),
+                ptr::null_mut(),
+                dev,
+                ptr::without_provenance_mut(mode as usize),
+                c"%s".as_char_ptr(),
+                node_name.as_char_ptr(),
+            )
+        })?;
+        // INVARIANT: The device was created just now.
+        Ok(CharNode {
+            dev,
+            _cdev: cdev,
+            _entry: entry,
+            region,
+        })
+    }
+
+    /// sysfs would complain loudly of a name that is taken.
+    fn check_name(&self, node_name: &CStr) -> Result {
+        // SAFETY: The class is valid, and so is the name that is compared. What is found has one
+        // more reference, which is given back.
+        unsafe {
+            let device = kernel::bindings::class_find_device(
+                self.0.class.as_ptr(),
+                ptr::null(),
+                node_name.as_char_ptr().cast(),
+                Some(kernel::bindings::device_match_name),
+            );
+            if device.is_null() {
+                return Ok(());
+            }
+            kernel::bindings::put_device(device);
+        }
+        Err(EEXIST)
+    }
+
+    /// # Safety
+    ///
+    /// To be called by `chrdev_open` as the operation of a device of ours.
+    unsafe extern "C" fn open(
+        inode: *mut kernel::bindings::inode,
+        file: *mut kernel::bindings::file,
+    ) -> c_int {
+        // By the number and not through the `cdev`, which an inode that outlives the node, on
+        // another file system, goes on to lead to.
+        //
+        // SAFETY: The inode is valid.
+        let minor = unsafe { (*inode).i_rdev } & kernel::bindings::MINORMASK;
+        let Some(object) = T::nodes().get(minor + 1) else {
+            return ENXIO.to_errno();
+        };
+        // SAFETY: The arguments are this operation's.
+        unsafe { open::open::<T>(inode, file, object) }
+    }
+}
+
+/// A device number that is in use.
+///
+/// # Invariants
+///
+/// Points at a `struct cdev` that `cdev_alloc` made and `cdev_add` added.
+struct Cdev(NonNull<kernel::bindings::cdev>);
+
+// SAFETY: Any thread may remove it.
+unsafe impl Send for Cdev {}
+// SAFETY: Nothing of it can be changed through a shared reference.
+unsafe impl Sync for Cdev {}
+
+impl Cdev {
+    fn add(
+        dev: kernel::bindings::dev_t,
+        fops: &'static kernel::bindings::file_operations,
+    ) -> Result<Self> {
+        // It is memory of the kernel's, so that nothing of ours has to last until the last of those
+        // who found it has let go of it.
+        //
+        // SAFETY: No requirements.
+        let cdev = NonNull::new(unsafe { kernel::bindings::cdev_alloc() }).ok_or(ENOMEM)?;
+        // SAFETY: The device is valid, and not known to anybody before it is added.
+        unsafe {
+            (*cdev.as_ptr()).ops = fops;
+            (*cdev.as_ptr()).owner = this_module::<LocalModule>().as_ptr();
+            to_result(kernel::bindings::cdev_add(cdev.as_ptr(), dev, 1))
+        }
+        .inspect_err(|_| {
+            // SAFETY: The reference is ours to give back.
+            unsafe { kernel::bindings::kobject_put(&raw mut (*cdev.as_ptr()).kobj) };
+        })?;
+        // INVARIANT: It was added just now.
+        Ok(Self(cdev))
+    }
+}
+
+impl Drop for Cdev {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants. Files that are open have references of their own.
+        unsafe { kernel::bindings::cdev_del(self.0.as_ptr()) };
+    }
+}
+
+/// An object's place in [`Nodes::nodes`]. It is taken out when this is dropped.
+struct Entry<T: Nodes>(u32, PhantomData<fn(T)>);
+
+impl<T: Nodes> Drop for Entry<T> {
+    fn drop(&mut self) {
+        T::nodes().remove(self.0);
+    }
+}
+
+/// A node under `/dev`. It goes when this is dropped; who has it open keeps the object.
+///
+/// # Invariants
+///
+/// `dev` is the number of a device in the region's class.
+pub(crate) struct CharNode<T: Nodes> {
+    dev: kernel::bindings::dev_t,
+    // In this order: the number is used again as soon as the entry is gone.
+    _cdev: Cdev,
+    _entry: Entry<T>,
+    region: Arc<Region>,
+}
+
+impl<T: Nodes> Drop for CharNode<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the class is valid and the device there.
+        unsafe { kernel::bindings::device_destroy(self.region.class.as_ptr(), self.dev) };
+    }
+}
+
+#[kunit_tests(ipcdemo_char_nodes)]
+mod tests {
+    use super::*;
+    use crate::{
+        abstractions::{
+            anon_file,
+            file::{close, Access, FileOperations, Seek},
+            open::Opening, //
+        },
+        bindings, //
+    };
+    use kernel::{
+        fs::{file::flags, File},
+        sync::{
+            aref::ARef,
+            atomic::{Atomic, Relaxed}, //
+        },
+        types::ForeignOwnable, //
+    };
+
+    /// Counts how often it was opened and released.
+    struct Probe {
+        opened: Atomic<u32>,
+        released: Atomic<u32>,
+    }
+
+    impl Probe {
+        fn new() -> Result<Arc<Self>> {
+            let probe = Self {
+                opened: Atomic::new(0),
+                released: Atomic::new(0),
+            };
+            Ok(Arc::new(probe, GFP_KERNEL)?)
+        }
+
+        fn counts(&self) -> (u32, u32) {
+            (self.opened.load(Relaxed), self.released.load(Relaxed))
+        }
+    }
+
+    static PROBES: Registry<Probe> = Registry::new();
+
+    impl Nodes for Probe {
+        fn nodes() -> &'static Registry<Self> {
+            &PROBES
+        }
+    }
+
+    #[vtable]
+    impl FileOperations for Probe {
+        const NOWAIT: bool = true;
+        const SEEK: Seek = Seek::Refused;
+
+        fn release(&self, _access: Access) {
+            self.released.add(1, Relaxed);
+        }
+    }
+
+    impl Openable for Probe {
+        const DIRECT: bool = true;
+
+        fn open(&self, _opening: &Opening<'_>) -> Result {
+            self.opened.add(1, Relaxed);
+            Ok(())
+        }
+    }
+
+    /// What a file is on that is there for its path alone.
+    struct Nothing;
+
+    #[vtable]
+    impl FileOperations for Nothing {
+        const SEEK: Seek = Seek::Refused;
+    }
+
+    /// The path of an inode for a device, as mknod(2) makes one, in no folder.
+    ///
+    /// # Invariants
+    ///
+    /// Owns a reference to each part.
+    struct Special {
+        path: kernel::bindings::path,
+        cred: *const kernel::bindings::cred,
+    }
+
+    impl Special {
+        fn new(dev: kernel::bindings::dev_t) -> Result<Self> {
+            let anon = anon_file::create(c"[ipcdemo-kunit]", Arc::new(Nothing, GFP_KERNEL)?, 0)?;
+            // SAFETY: The file, its mount and its inode are valid.
+            let (mount, special) = unsafe {
+                let mount = (*anon.as_ptr()).__bindgen_anon_1.f_path.mnt;
+                (mount, kernel::bindings::new_inode((*mount).mnt_sb))
+            };
+            let special = NonNull::new(special).ok_or(ENOMEM)?;
+            let object = Arc::new(Nothing, GFP_KERNEL)?;
+            // SAFETY: The inode is valid and new. The file that gets it has what its operations want,
+            // and the reference to the module that its end gives back. The path and the credentials
+            // are held by that file until there are other references.
+            let special = unsafe {
+                let mode = kernel::bindings::S_IFCHR | 0o600;
+                let mode = mode as kernel::bindings::umode_t;
+                kernel::bindings::init_special_inode(special.as_ptr(), mode, dev);
+                kernel::bindings::__module_get(this_module::<LocalModule>().as_ptr());
+                let file = from_err_ptr(kernel::bindings::alloc_file_pseudo(
+                    special.as_ptr(),
+                    mount,
+                    c"".as_char_ptr(),
+                    0,
+                    FileVtable::<Nothing>::fops(),
+                ))?;
+                (*file).private_data = object.into_foreign();
+                let path = (*file).__bindgen_anon_1.f_path;
+                kernel::bindings::path_get(&path);
+                let cred = kernel::bindings::get_cred((*file).f_cred);
+                // It was not opened, so that it must be gone before the inode leads to a `cdev`: that
+                // would be given up with it.
+                close(ARef::from_raw(NonNull::new_unchecked(file.cast())));
+                Self { path, cred }
+            };
+            close(anon);
+            Ok(special)
+        }
+
+        /// As open(2).
+        fn open(&self, open_flags: u32) -> Result<ARef<File>> {
+            // SAFETY: By the type invariants, the path and the credentials are valid.
+            let file = from_err_ptr(unsafe {
+                kernel::bindings::dentry_open(&self.path, open_flags as c_int, self.cred)
+            })?;
+            // SAFETY: The file is valid, and its reference ours.
+            Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(file.cast())) })
+        }
+    }
+
+    impl Drop for Special {
+        fn drop(&mut self) {
+            // SAFETY: By the type invariants, the references are ours to give back.
+            unsafe {
+                kernel::bindings::path_put(&self.path);
+                kernel::bindings::put_cred(self.cred);
+            }
+        }
+    }
+
+    fn mode(file: &File) -> u32 {
+        // SAFETY: The file is open.
+        unsafe { (*file.as_ptr()).f_mode }
+    }
+
+    #[test]
+    fn a_node_opens_its_object() -> Result {
+        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit", 2)?;
+        let (first, second) = (Probe::new()?, Probe::new()?);
+        let first_node = region.add(c"ipcdemo-kunit-1", 0o600, first.clone())?;
+        let second_node = region.add(c"ipcdemo-kunit-2", 0o600, second.clone())?;
+        let special = Special::new(second_node.dev)?;
+
+        let file = special.open(flags::O_RDWR)?;
+        assert_eq!((first.counts(), second.counts()), ((0, 0), (1, 0)));
+        let modes = bindings::FMODE_STREAM | bindings::FMODE_CAN_ODIRECT;
+        assert_eq!(mode(&file) & (modes | bindings::FMODE_NOWAIT), modes);
+        close(file);
+        assert_eq!((first.counts(), second.counts()), ((0, 0), (1, 1)));
+
+        drop((first_node, second_node));
+        Ok(())
+    }
+
+    #[test]
+    fn who_has_it_open_keeps_the_object() -> Result {
+        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit", 1)?;
+        let first = Probe::new()?;
+        let node = region.add(c"ipcdemo-kunit", 0o600, first.clone())?;
+        let special = Special::new(node.dev)?;
+        let file = special.open(flags::O_RDWR)?;
+        drop(node);
+        assert_eq!(first.counts(), (1, 0));
+        // The inode still leads to the device that is gone.
+        assert!(special.open(flags::O_RDWR).err() == Some(ENXIO));
+
+        let second = Probe::new()?;
+        let node = region.add(c"ipcdemo-kunit", 0o600, second.clone())?;
+        assert_eq!(node.dev, region.0.first);
+        let again = special.open(flags::O_RDWR)?;
+        assert_eq!((first.counts(), second.counts()), ((1, 0), (1, 0)));
+
+        close(file);
+        close(again);
+        assert_eq!((first.counts(), second.counts()), ((1, 1), (1, 1)));
+        drop(node);
+        Ok(())
+    }
+
+    #[test]
+    fn an_open_for_direct_io_is_refused_after_all() -> Result {
+        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit", 1)?;
+        let probe = Probe::new()?;
+        let node = region.add(c"ipcdemo-kunit", 0o600, probe.clone())?;
+        let special = Special::new(node.dev)?;
+        let file = special.open(flags::O_RDWR | flags::O_DIRECT);
+        assert!(file.err() == Some(EINVAL));
+        // SAFETY: No requirements.
+        unsafe { kernel::bindings::flush_delayed_fput() };
+        assert_eq!(probe.counts(), (1, 1));
+        drop(node);
+        Ok(())
+    }
+
+    #[test]
+    fn names_and_room_are_limited() -> Result {
+        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit", 2)?;
+        let first = region.add(c"ipcdemo-kunit-1", 0o600, Probe::new()?)?;
+        let error = region.add(c"ipcdemo-kunit-1", 0o600, Probe::new()?).err();
+        assert!(error == Some(EEXIST));
+        let second = region.add(c"ipcdemo-kunit-2", 0o600, Probe::new()?)?;
+        let error = region.add(c"ipcdemo-kunit-3", 0o600, Probe::new()?).err();
+        assert!(error == Some(ENOSPC));
+
+        let dev = first.dev;
+        drop(first);
+        let first = region.add(c"ipcdemo-kunit-3", 0o600, Probe::new()?)?;
+        assert_eq!(first.dev, dev);
+        drop((first, second));
+        Ok(())
+    }
+}

@@ -1,0 +1,618 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A file system that nobody can mount, of inodes that are FIFOs to whoever looks at them. The
+//! kernel's own pipes live in such a one.
+//!
+//! The file system is mounted while there is a [`Mount`] or anything that leads to one of its inodes:
+//! an open file, a descriptor made with `O_PATH`, a look at `/proc/PID/fd`. All that time the module
+//! stays loaded, because the file system's type has an owner.
+//!
+//! C headers: [`include/linux/pseudo_fs.h`](srctree/include/linux/pseudo_fs.h),
+//! [`include/linux/fs.h`](srctree/include/linux/fs.h).
+
+use crate::{
+    abstractions::{
+        file::FileVtable,
+        open::{self, Openable}, //
+    },
+    bindings,
+    LocalModule, //
+};
+use core::{
+    marker::PhantomData,
+    mem::{forget, replace},
+    ptr::{self, NonNull}, //
+};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    fs::{file::flags, File},
+    macros::kunit_tests,
+    module::this_module,
+    prelude::*,
+    sync::{aref::ARef, Arc},
+    types::{ForeignOwnable, Opaque}, //
+};
+
+/// The type of the file system, and where it is mounted.
+struct PipeFs {
+    fs_type: Opaque<kernel::bindings::file_system_type>,
+    mount: Opaque<*mut kernel::bindings::vfsmount>,
+    pins: Opaque<c_int>,
+}
+
+// SAFETY: All of it is changed by the VFS under its own locks.
+unsafe impl Sync for PipeFs {}
+
+static PIPE_FS: PipeFs = PipeFs {
+    fs_type: Opaque::new(kernel::bindings::file_system_type {
+        name: c"ipcdemo_pipefs".to_bytes_with_nul().as_ptr(),
+        init_fs_context: Some(init_fs_context),
+        kill_sb: Some(kernel::bindings::kill_anon_super),
+        owner: this_module::<LocalModule>().as_ptr(),
+        ..pin_init::zeroed()
+    }),
+    mount: Opaque::new(ptr::null_mut()),
+    pins: Opaque::new(0),
+};
+
+static SUPER_OPERATIONS: kernel::bindings::super_operations = kernel::bindings::super_operations {
+    statfs: Some(kernel::bindings::simple_statfs),
+    evict_inode: Some(evict_inode),
+    ..pin_init::zeroed()
+};
+
+static DENTRY_OPERATIONS: kernel::bindings::dentry_operations =
+    kernel::bindings::dentry_operations {
+        d_dname: Some(d_dname),
+        ..pin_init::zeroed()
+    };
+
+/// # Safety
+///
+/// To be called as `file_system_type.init_fs_context`.
+unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> c_int {
+    // SAFETY: The context is valid and being set up. `init_pseudo` gives null or something valid.
+    unsafe {
+        let ctx = bindings::init_pseudo(fc, kernel::bindings::PIPEFS_MAGIC as c_ulong);
+        if ctx.is_null() {
+            return ENOMEM.to_errno();
+        }
+        (*ctx).ops = &raw const SUPER_OPERATIONS;
+        (*ctx).dops = &raw const DENTRY_OPERATIONS;
+    }
+    0
+}
+
+/// # Safety
+///
+/// To be called as `super_operations.evict_inode`, for an inode of this file system.
+unsafe extern "C" fn evict_inode(inode: *mut kernel::bindings::inode) {
+    // SAFETY: The inode is valid, and nobody else uses it any more. If it has private data,
+    // `new_inode` made it, so that its file operations are the first part of what that gave it, and
+    // the data is what `drop_object` wants. The root has none.
+    unsafe {
+        kernel::bindings::truncate_inode_pages_final(&raw mut (*inode).i_data);
+        kernel::bindings::clear_inode(inode);
+        let object = replace(&mut (*inode).i_private, ptr::null_mut());
+        if !object.is_null() {
+            let operations = (*inode).__bindgen_anon_3.i_fop.cast::<InodeOperations>();
+            ((*operations).drop_object)(object);
+        }
+    }
+}
+
+/// Names a file for `/proc/PID/fd`: `pipe:[INODE]`.
+///
+/// # Safety
+///
+/// To be called as `dentry_operations.d_dname`.
+///
+/// C: `dynamic_dname` in `fs/d_path.c`, which modules may not call.
+unsafe extern "C" fn d_dname(
+    dentry: *mut kernel::bindings::dentry,
+    buffer: *mut c_char,
+    len: c_int,
+) -> *mut c_char {
+    let Ok(len) = usize::try_from(len) else {
+        return ENAMETOOLONG.to_ptr();
+    };
+    // SAFETY: The dentry is one of a file of ours, which has an inode. `snprintf` writes no more than
+    // the buffer can take, and tells how long the name is without the NUL at its end.
+    unsafe {
+        let ino = (*(*dentry).d_inode).i_ino;
+        let format = c"pipe:[%llu]".as_char_ptr();
+        let size = kernel::bindings::snprintf(buffer, len, format, ino) as usize + 1;
+        if size > len {
+            return ENAMETOOLONG.to_ptr();
+        }
+        // The name has to end where the buffer does.
+        let start = buffer.add(len - size);
+        ptr::copy(buffer, start, size);
+        start
+    }
+}
+
+/// What an inode knows of its object's type.
+#[repr(C)]
+struct InodeOperations {
+    // First, so that a pointer to it is one to all of this.
+    files: kernel::bindings::file_operations,
+    drop_object: unsafe fn(*mut c_void),
+}
+
+/// The operations of inodes whose private data came from `Arc::<T>::into_foreign`.
+struct InodeVtable<T: Openable>(PhantomData<T>);
+
+impl<T: Openable> InodeVtable<T> {
+    const VTABLE: InodeOperations = InodeOperations {
+        files: kernel::bindings::file_operations {
+            open: Some(Self::open),
+            ..FileVtable::<T>::VTABLE
+        },
+        drop_object: Self::drop_object,
+    };
+
+    /// For an inode and its files.
+    fn file_operations() -> *const kernel::bindings::file_operations {
+        ptr::from_ref(const { &Self::VTABLE }).cast()
+    }
+
+    /// # Safety
+    ///
+    /// `object` came from `Arc::<T>::into_foreign`, and is not used after.
+    unsafe fn drop_object(object: *mut c_void) {
+        // SAFETY: By the function's requirements.
+        drop(unsafe { Arc::<T>::from_foreign(object) });
+    }
+
+    /// # Safety
+    ///
+    /// To be called as `file_operations.open` of an inode that `new_inode::<T>` made.
+    unsafe extern "C" fn open(
+        inode: *mut kernel::bindings::inode,
+        file: *mut kernel::bindings::file,
+    ) -> c_int {
+        // SAFETY: The file holds the inode, and that a reference to the object.
+        let object = unsafe { Arc::<T>::borrow((*inode).i_private) }.into();
+        // SAFETY: The arguments are this operation's.
+        unsafe { open::open::<T>(inode, file, object) }
+    }
+}
+
+/// A reference to an inode.
+///
+/// # Invariants
+///
+/// Owns one count of the inode's references.
+struct InodeRef(NonNull<kernel::bindings::inode>);
+
+impl Drop for InodeRef {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the reference is ours to give back.
+        unsafe { kernel::bindings::iput(self.0.as_ptr()) };
+    }
+}
+
+/// Keeps the file system mounted.
+///
+/// # Invariants
+///
+/// Points at the mount, and stands for one pin.
+pub(crate) struct Mount(NonNull<kernel::bindings::vfsmount>);
+
+// SAFETY: Whoever gives the pin back, the VFS counts it.
+unsafe impl Send for Mount {}
+// SAFETY: The mount may be used by any number of threads.
+unsafe impl Sync for Mount {}
+
+impl Mount {
+    /// Mounts the file system, unless it is mounted already.
+    ///
+    /// The module cannot be unloaded before this is dropped; so it must not be part of what is
+    /// dropped at unload. And who drops it has another reference to the module, from the file that
+    /// a system call is about, for instance.
+    ///
+    /// Context: may sleep, in drop as well.
+    ///
+    /// Errors: `ENOMEM`.
+    ///
+    /// C: `simple_pin_fs` in `fs/libfs.c`.
+    pub(crate) fn pin() -> Result<Self> {
+        let mount = PIPE_FS.mount.get();
+        // SAFETY: The three belong together, and are static.
+        to_result(unsafe {
+            kernel::bindings::simple_pin_fs(PIPE_FS.fs_type.get(), mount, PIPE_FS.pins.get())
+        })?;
+        // SAFETY: The pointer is not changed as long as there is a pin.
+        let mount = unsafe { *mount };
+        // INVARIANT: There is one more pin now.
+        Ok(Self(NonNull::new(mount).ok_or(ENODEV)?))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the pin is ours to give back.
+        unsafe {
+            kernel::bindings::simple_release_fs(PIPE_FS.mount.get(), PIPE_FS.pins.get());
+        }
+    }
+}
+
+/// Makes an inode for `object`.
+///
+/// C: `get_pipe_inode` in `fs/pipe.c`.
+fn new_inode<T: Openable>(mount: &Mount, object: Arc<T>) -> Result<InodeRef> {
+    // SAFETY: By the type invariants, the mount is valid, and so is its super block.
+    let inode = unsafe { kernel::bindings::new_inode((*mount.0.as_ptr()).mnt_sb) };
+    // INVARIANT: It has one reference, and we own it.
+    let inode = InodeRef(NonNull::new(inode).ok_or(ENFILE)?);
+    let raw = inode.0.as_ptr();
+    // SAFETY: The inode is valid, and nobody else uses it yet.
+    unsafe {
+        (*raw).i_ino = kernel::bindings::get_next_ino().into();
+        (*raw).__bindgen_anon_3.i_fop = InodeVtable::<T>::file_operations();
+        (*raw).i_private = object.into_foreign();
+        // As if it were on the list of dirty inodes already, so that it is never put there.
+        bindings::inode_state_assign_raw(raw, bindings::I_DIRTY);
+        kernel::bindings::inode_init_owner(
+            &raw mut kernel::bindings::nop_mnt_idmap,
+            raw,
+            ptr::null(),
+            (kernel::bindings::S_IFIFO | 0o600) as kernel::bindings::umode_t,
+        );
+        kernel::bindings::simple_inode_init_ts(raw);
+    }
+    Ok(inode)
+}
+
+/// Makes the first file on an inode.
+///
+/// Who opens the inode again finds `object` by itself.
+fn first_file<T: Openable>(
+    mount: &Mount,
+    inode: InodeRef,
+    object: Arc<T>,
+    open_flags: u32,
+) -> Result<ARef<File>> {
+    let owner = this_module::<T::OwnerModule>().as_ptr();
+    // `alloc_file_pseudo` does not, and the file's end gives a reference to the owner back.
+    //
+    // SAFETY: The mount has a reference, so that there may be another.
+    unsafe { kernel::bindings::__module_get(owner) };
+    // SAFETY: All is valid. If there is a file, it owns the reference to the inode.
+    let file = from_err_ptr(unsafe {
+        kernel::bindings::alloc_file_pseudo(
+            inode.0.as_ptr(),
+            mount.0.as_ptr(),
+            c"".as_char_ptr(),
+            open_flags as c_int,
+            InodeVtable::<T>::file_operations(),
+        )
+    })
+    .inspect_err(|_| {
+        // SAFETY: There is no file that would do it.
+        unsafe { kernel::bindings::module_put(owner) };
+    })?;
+    let inode = {
+        let raw = inode.0.as_ptr();
+        forget(inode);
+        raw
+    };
+    // SAFETY: The file is valid, has these operations, and nobody else knows it.
+    unsafe {
+        open::begin(inode, file);
+        open::finish(file, object);
+        // As the kernel's pipes: whoever watches hears of them, but is not asked for permission.
+        bindings::file_set_fsnotify_mode(file, bindings::FMODE_NONOTIFY_PERM);
+    }
+    let file = NonNull::new(file).ok_or(ENOMEM)?;
+    // SAFETY: The reference to the file is ours, and nobody is in the middle of using its position.
+    Ok(unsafe { ARef::from_raw(file.cast()) })
+}
+
+/// Makes an inode on `object` and two files on that: the first for reading, the second for writing.
+///
+/// The object has to begin as if the second one had been opened: [`Openable::open`] is called for
+/// the first one, and for all that open(2) adds, but not for the second. If this fails, either
+/// `release` is called for the second file, if need be after this function returned, or no file
+/// ever was.
+///
+/// Of `open_flags`, `O_NONBLOCK` counts, and `O_DIRECT` for the second file.
+///
+/// Context: may sleep.
+///
+/// Errors: `ENFILE`, `ENOMEM`, those of [`Openable::open`].
+///
+/// C: `create_pipe_files` in `fs/pipe.c`.
+pub(crate) fn create<T: Openable>(
+    mount: &Mount,
+    object: Arc<T>,
+    open_flags: u32,
+) -> Result<(ARef<File>, ARef<File>)> {
+    let inode = new_inode(mount, object.clone())?;
+    let write_flags = flags::O_WRONLY | open_flags & (flags::O_NONBLOCK | flags::O_DIRECT);
+    let write = first_file(mount, inode, object, write_flags)?;
+
+    let read_flags = flags::O_RDONLY | open_flags & flags::O_NONBLOCK;
+    // SAFETY: The file is valid, and so are its path and the credentials it was made with.
+    let read = from_err_ptr(unsafe {
+        kernel::bindings::dentry_open(
+            &raw const (*write.as_ptr()).__bindgen_anon_1.f_path,
+            read_flags as c_int,
+            (*write.as_ptr()).f_cred,
+        )
+    })?;
+    let read = NonNull::new(read).ok_or(ENOMEM)?;
+    // SAFETY: As in `first_file`.
+    let read: ARef<File> = unsafe { ARef::from_raw(read.cast()) };
+    for file in [&read, &write] {
+        // SAFETY: The file is valid, and nobody else knows it yet.
+        unsafe { (*file.as_ptr()).f_mode |= FileVtable::<T>::EXTRA_MODE };
+    }
+    Ok((read, write))
+}
+
+#[kunit_tests(ipcdemo_pipe_fs)]
+mod tests {
+    use super::*;
+    use crate::abstractions::{
+        file::{access, close, pipe_mark, Access, FileOperations, Seek},
+        open::Opening, //
+    };
+    use kernel::{
+        str::CString,
+        sync::atomic::{Atomic, Relaxed}, //
+    };
+
+    const READ: Access = Access {
+        read: true,
+        write: false,
+    };
+    const WRITE: Access = Access {
+        read: false,
+        write: true,
+    };
+    const BOTH: Access = Access {
+        read: true,
+        write: true,
+    };
+
+    /// What happened to a [`Probe`], which is there when that is gone.
+    struct Log {
+        refuses: Atomic<bool>,
+        /// How often it was opened.
+        opened: Atomic<u32>,
+        /// How often it was released, by what the file was opened for.
+        released: [Atomic<u32>; 3],
+        /// How often it was dropped.
+        dropped: Atomic<u32>,
+    }
+
+    impl Log {
+        fn released(&self, access: Access) -> &Atomic<u32> {
+            &self.released[usize::from(access.read) + 2 * usize::from(access.write) - 1]
+        }
+
+        /// How often a file for reading, one for writing and one for both was released.
+        fn releases(&self) -> [u32; 3] {
+            [READ, WRITE, BOTH].map(|access| self.released(access).load(Relaxed))
+        }
+    }
+
+    struct Probe(Arc<Log>);
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            self.0.dropped.add(1, Relaxed);
+        }
+    }
+
+    #[vtable]
+    impl FileOperations for Probe {
+        const NOWAIT: bool = true;
+        const SEEK: Seek = Seek::Refused;
+
+        fn release(&self, access: Access) {
+            self.0.released(access).add(1, Relaxed);
+        }
+    }
+
+    impl Openable for Probe {
+        fn open(&self, opening: &Opening<'_>) -> Result {
+            if self.0.refuses.load(Relaxed) {
+                return Err(ENXIO);
+            }
+            let before = self.0.opened.fetch_add(1, Relaxed);
+            opening.set_mark(u64::from(before) + 7);
+            Ok(())
+        }
+    }
+
+    fn probe() -> Result<(Arc<Log>, Arc<Probe>)> {
+        let log = Arc::new(
+            Log {
+                refuses: Atomic::new(false),
+                opened: Atomic::new(0),
+                released: [const { Atomic::new(0) }; 3],
+                dropped: Atomic::new(0),
+            },
+            GFP_KERNEL,
+        )?;
+        let probe = Arc::new(Probe(log.clone()), GFP_KERNEL)?;
+        Ok((log, probe))
+    }
+
+    fn inode(file: &File) -> *mut kernel::bindings::inode {
+        // SAFETY: The file is open.
+        unsafe { (*file.as_ptr()).f_inode }
+    }
+
+    fn mode(file: &File) -> u32 {
+        // SAFETY: The file is open.
+        unsafe { (*file.as_ptr()).f_mode }
+    }
+
+    /// The path as `/proc/PID/fd` shows it, written to the end of a buffer of `N` bytes.
+    fn name<const N: usize>(file: &File) -> Result<CString> {
+        let mut buffer = [0 as c_char; N];
+        // SAFETY: The file and its path are valid, and the buffer is as long as is told.
+        let name = from_err_ptr(unsafe {
+            kernel::bindings::d_path(
+                &raw const (*file.as_ptr()).__bindgen_anon_1.f_path,
+                buffer.as_mut_ptr(),
+                N as c_int,
+            )
+        })?;
+        // SAFETY: The name ends with a NUL, in the buffer.
+        let name = unsafe { CStr::from_char_ptr(name) };
+        let end = name.to_bytes_with_nul().as_ptr_range().end;
+        if !ptr::eq(end, buffer.as_ptr_range().end.cast()) {
+            return Err(EINVAL);
+        }
+        Ok(CString::try_from(name)?)
+    }
+
+    /// How many references there are to the module.
+    fn references() -> c_int {
+        // SAFETY: No requirements. What was put off before is done.
+        unsafe { kernel::bindings::flush_delayed_fput() };
+        // SAFETY: The module is valid.
+        unsafe { kernel::bindings::module_refcount(this_module::<LocalModule>().as_ptr()) }
+    }
+
+    #[test]
+    fn both_files_are_on_one_fifo() -> Result {
+        let mount = Mount::pin()?;
+        let (log, probe) = probe()?;
+        let flags = flags::O_NONBLOCK | flags::O_DIRECT | flags::O_APPEND;
+        let (read, write) = create(&mount, probe, flags)?;
+
+        assert!(inode(&read) == inode(&write));
+        // SAFETY: The inode is valid as long as the files are open.
+        let (mode_of_inode, ino) = unsafe { ((*inode(&read)).i_mode, (*inode(&read)).i_ino) };
+        assert_eq!(u32::from(mode_of_inode), kernel::bindings::S_IFIFO | 0o600);
+        let expected = CString::try_from_fmt(fmt!("pipe:[{ino}]"))?;
+        assert!(*name::<64>(&read)? == *expected);
+        assert!(*name::<64>(&write)? == *expected);
+
+        assert_eq!((access(&read), access(&write)), (READ, WRITE));
+        assert_eq!(read.flags(), flags::O_RDONLY | flags::O_NONBLOCK);
+        assert_eq!(
+            write.flags(),
+            flags::O_WRONLY | flags::O_NONBLOCK | flags::O_DIRECT
+        );
+        let modes = bindings::FMODE_NOWAIT | bindings::FMODE_STREAM;
+        assert_eq!(mode(&read) & modes, modes);
+        assert_eq!(mode(&write) & modes, modes);
+
+        close(read);
+        assert_eq!(log.releases(), [1, 0, 0]);
+        assert_eq!(log.dropped.load(Relaxed), 0);
+        close(write);
+        assert_eq!(log.releases(), [1, 1, 0]);
+        assert_eq!(log.dropped.load(Relaxed), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn each_pair_has_an_inode_of_its_own() -> Result {
+        let mount = Mount::pin()?;
+        let (first_read, first_write) = create(&mount, probe()?.1, 0)?;
+        let (read, write) = create(&mount, probe()?.1, 0)?;
+        assert!(inode(&read) != inode(&first_read));
+        assert!(*name::<64>(&read)? != *name::<64>(&first_read)?);
+        for file in [first_read, first_write, read, write] {
+            close(file);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_name_needs_room() -> Result {
+        let mount = Mount::pin()?;
+        let (read, write) = create(&mount, probe()?.1, 0)?;
+        assert!(name::<4>(&read).err() == Some(ENAMETOOLONG));
+        close(read);
+        close(write);
+        Ok(())
+    }
+
+    #[test]
+    fn marks_are_kept_by_file() -> Result {
+        let mount = Mount::pin()?;
+        let (read, write) = create(&mount, probe()?.1, 0)?;
+        assert_eq!((pipe_mark(&read), pipe_mark(&write)), (7, 0));
+        close(read);
+        close(write);
+        Ok(())
+    }
+
+    #[test]
+    fn a_refused_open_leaves_nothing() -> Result {
+        let mount = Mount::pin()?;
+        let before = references();
+        let (log, probe) = probe()?;
+        log.refuses.store(true, Relaxed);
+        assert!(create(&mount, probe, 0).err() == Some(ENXIO));
+        assert_eq!(references(), before);
+        assert_eq!(log.releases(), [0, 1, 0]);
+        assert_eq!(log.dropped.load(Relaxed), 1);
+        Ok(())
+    }
+
+    /// What leads to an inode as a descriptor made with `O_PATH` does, holds it and the module, and
+    /// the object can be opened through it.
+    #[test]
+    fn an_inode_can_be_opened_again() -> Result {
+        let mount = Mount::pin()?;
+        let before = references();
+        let (log, probe) = probe()?;
+        let (read, write) = create(&mount, probe, 0)?;
+        drop(mount);
+        // SAFETY: The file is open, and its path is held.
+        let (path, cred) = unsafe {
+            let path = (*read.as_ptr()).__bindgen_anon_1.f_path;
+            kernel::bindings::path_get(&path);
+            (path, kernel::bindings::get_cred((*read.as_ptr()).f_cred))
+        };
+        close(read);
+        close(write);
+        assert_eq!(log.dropped.load(Relaxed), 0);
+
+        // SAFETY: The path and the credentials are held.
+        let again = unsafe { kernel::bindings::dentry_open(&path, flags::O_RDWR as c_int, cred) };
+        // SAFETY: Both are given back once.
+        unsafe {
+            kernel::bindings::put_cred(cred);
+            kernel::bindings::path_put(&path);
+        }
+        let again = NonNull::new(from_err_ptr(again)?).ok_or(ENOMEM)?;
+        // SAFETY: The reference to the file is ours.
+        let again: ARef<File> = unsafe { ARef::from_raw(again.cast()) };
+        assert_eq!(log.opened.load(Relaxed), 2);
+        assert_eq!((access(&again), pipe_mark(&again)), (BOTH, 8));
+        assert_eq!(mode(&again) & bindings::FMODE_NOWAIT, 0);
+
+        close(again);
+        assert_eq!(log.releases(), [1, 1, 1]);
+        assert_eq!(log.dropped.load(Relaxed), 1);
+        // The pin is gone, and so is the mount with what it held of the module.
+        assert!(references() < before);
+        Ok(())
+    }
+
+    #[test]
+    fn files_give_back_the_references_that_they_took() -> Result {
+        let mount = Mount::pin()?;
+        let before = references();
+        for _ in 0..3 {
+            let (read, write) = create(&mount, probe()?.1, 0)?;
+            assert_eq!(references(), before + 2);
+            close(read);
+            close(write);
+            assert_eq!(references(), before);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! FIFOs: pipes that are found by a name.
+//!
+//! Card: FIFO, `fifo_open`, `wait_for_partner`. Original: `fs/pipe.c`, fifo(7). What opening one means is in
+//! `pipe.rs`; here is where the nodes come from. They are a region of character devices and not misc
+//! devices: `misc_open` holds a mutex that all of those share, and whoever opens a FIFO may have to wait.
+
+use crate::{
+    abstractions::{
+        char_nodes::{CharNode, CharRegion, Nodes},
+        registry::Registry, //
+    },
+    bindings::IPCDEMO_FIFO_NODES_MAX,
+    objects::{pipe::Pipe, pipe_limits::Limits}, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    str::CString,
+    sync::{Arc, Mutex}, //
+};
+
+/// The node that is there from the beginning.
+const FIRST: &CStr = c"ipcdemo-fifo";
+
+/// What is behind the nodes.
+static NODES: Registry<Pipe> = Registry::new();
+
+impl Nodes for Pipe {
+    fn nodes() -> &'static Registry<Self> {
+        &NODES
+    }
+}
+
+/// The nodes.
+#[pin_data]
+pub(crate) struct Fifos {
+    region: CharRegion<Pipe>,
+    limits: Arc<Limits>,
+    /// The nodes that there are. Whoever adds or removes one holds the lock; to open one needs no lock.
+    #[pin]
+    nodes: Mutex<KVec<Node>>,
+}
+
+/// A node, and its name.
+struct Node {
+    name: CString,
+    _device: CharNode<Pipe>,
+}
+
+impl Fifos {
+    /// Makes the region, and the first node in it.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`; `EBUSY` if there is no device number.
+    pub(crate) fn new(limits: &Arc<Limits>) -> Result<Arc<Self>> {
+        let fifos = Arc::pin_init(
+            try_pin_init!(Self {
+                region: CharRegion::register(FIRST, IPCDEMO_FIFO_NODES_MAX)?,
+                limits: limits.clone(),
+                nodes <- new_mutex!(KVec::new(), "Fifos::nodes"),
+            }),
+            GFP_KERNEL,
+        )?;
+        fifos.add(CString::try_from(FIRST)?, 0o600)?;
+        Ok(fifos)
+    }
+
+    /// Makes the node `/dev/ipcdemo-fifo-NAME`.
+    ///
+    /// Context: may sleep.
+    ///
+    /// Errors: `EINVAL` if that is no name; `EEXIST`; `ENOSPC` if there are as many nodes as there can be;
+    /// `ENOMEM`.
+    pub(crate) fn make(&self, name: &[u8], mode: u16) -> Result {
+        self.add(node_name(name)?, mode)
+    }
+
+    /// Removes a node. Whoever has it open keeps what is behind it.
+    ///
+    /// Context: may sleep. Errors: `EINVAL` if that is no name; `ENOENT`; `ENOMEM`.
+    pub(crate) fn remove(&self, name: &[u8]) -> Result {
+        let name = node_name(name)?;
+        let mut nodes = self.nodes.lock();
+        let found = nodes.iter().position(|node| *node.name == *name);
+        let gone = nodes.remove(found.ok_or(ENOENT)?);
+        drop(gone);
+        Ok(())
+    }
+
+    fn add(&self, name: CString, mode: u16) -> Result {
+        let mut nodes = self.nodes.lock();
+        if nodes.iter().any(|node| *node.name == *name) {
+            return Err(EEXIST);
+        }
+        if nodes.len() >= IPCDEMO_FIFO_NODES_MAX as usize {
+            return Err(ENOSPC);
+        }
+        nodes.reserve(1, GFP_KERNEL)?;
+        let device = self
+            .region
+            .add(&name, mode, Pipe::new_fifo(&self.limits)?)?;
+        let node = Node {
+            name,
+            _device: device,
+        };
+        nodes.push(node, GFP_KERNEL)?;
+        Ok(())
+    }
+}
+
+/// The node of a FIFO that the user gave this name, NUL-terminated and padded with zeros.
+fn node_name(name: &[u8]) -> Result<CString> {
+    let len = name.iter().position(|&byte| byte == 0).ok_or(EINVAL)?;
+    let (name, padding) = name.split_at(len);
+    let known = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
+    let first = *name.first().ok_or(EINVAL)?;
+    if !name.iter().all(known) || b".-".contains(&first) || padding.iter().any(|&byte| byte != 0) {
+        return Err(EINVAL);
+    }
+    let name = core::str::from_utf8(name).map_err(|_| EINVAL)?;
+    CString::try_from_fmt(kernel::prelude::fmt!("ipcdemo-fifo-{name}"))
+}

@@ -1,0 +1,848 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pipe: bytes that writers put in at one end and readers take out at the other, in order.
+//!
+//! Card: pipe and FIFO, `struct pipe_inode_info`, `struct pipe_buffer`. Original: `fs/pipe.c`, pipe(7),
+//! fifo(7).
+//!
+//! The bytes are in a ring of buffers, each a page. Who finds it empty, or full, sleeps on one of two wait
+//! queues. The rest is a question of whom to wake, and of who is there at all:
+//!
+//! - A reader is woken when there is something in a ring that was empty, a writer when there is room in one
+//!   that was full, and no more often: with data left over nobody sleeps.
+//! - One sleeper is woken, and stands on the queue exclusively; when it is done and there is more to be had
+//!   it wakes the next.
+//! - The last reader or writer to leave wakes everybody.
+//! - Pollers are called each time; who once polled a read end for edges (`EPOLLET`) is woken by each write,
+//!   because programs rely on it.
+
+use crate::{
+    abstractions::{
+        fasync::{Band, FasyncQueue, FasyncQueues},
+        file::{
+            access,
+            accessed,
+            is_nonblocking,
+            is_packetized,
+            pipe_mark,
+            written,
+            Access,
+            FileOperations,
+            Kiocb,
+            Seek, //
+        },
+        open::{Openable, Opening},
+        page_ring::{Both, PageRing, Patience, Reader, Refused, Writer},
+        pipe_fs::{self, Mount},
+        poll::{PollEvent, PollEvents, PollTable},
+        registry::Registry,
+        signal::{send_sigpipe, signal_pending},
+        splice::SplicePipe,
+        wait_queue::{new_wait_queue, Guard, Wait, WaitQueue, Waited, Wake}, //
+    },
+    algorithms::ring::{slots_for, State, BUFFER_MAX},
+    bindings::{FIONREAD, IPCDEMO_IOC_PIPE_GET_SIZE, IPCDEMO_IOC_PIPE_SET_SIZE},
+    objects::pipe_limits::{is_unprivileged, Charge, Limits}, //
+};
+use kernel::{
+    fs::{File, LocalFile},
+    iov::{IovIterDest, IovIterSource},
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        Arc, //
+    },
+    uaccess::{UserPtr, UserSlice}, //
+};
+
+/// The live pipes, without the FIFOs.
+pub(crate) static LIVE: Registry<Pipe> = Registry::new();
+
+/// A pipe: the card's `pipe_inode_info`.
+///
+/// Where the original has one mutex, the ring's two ends are claimed apart, so that a reader and a writer
+/// are at work at the same time: `algorithms/ring.rs` tells how.
+#[pin_data]
+pub(crate) struct Pipe {
+    /// The buffers: `bufs`, `head`, `tail`, `ring_size` and `max_usage` of the card.
+    #[pin]
+    ring: PageRing,
+    /// Who waits for something to read, or for a partner to open a FIFO. Its lock guards who has the pipe
+    /// open: [`Holders`], and the four counts below.
+    #[pin]
+    rd_wait: WaitQueue<Holders>,
+    /// Who waits for room to write. Its lock guards who is on it, and nothing else.
+    #[pin]
+    wr_wait: WaitQueue<()>,
+    /// How many files can read, and how many can write. They are looked at without the lock: who leaves
+    /// changes them, and then wakes under the locks of both queues.
+    readers: Atomic<u32>,
+    writers: Atomic<u32>,
+    /// How often it was opened for either: a partner who came and left still counts.
+    r_counter: Atomic<u32>,
+    w_counter: Atomic<u32>,
+    /// Whether each write wakes readers, as they may poll for edges. `pseudo_edgetrigger`.
+    edge_polled: Atomic<u32>,
+    fasync_readers: FasyncQueue,
+    fasync_writers: FasyncQueue,
+    limits: Arc<Limits>,
+    /// Whether it is found by a node in a directory: who opens that waits for a partner.
+    is_fifo: bool,
+}
+
+/// Who has a pipe open, and pays for it.
+struct Holders {
+    /// How many files there are. With none a FIFO has nothing in it.
+    files: u32,
+    /// What the pipe's capacity counts for, against the limits of who made it.
+    charge: Option<Charge>,
+    /// The number under which it is listed. A FIFO is not.
+    id: Option<u32>,
+    /// Keeps all pipes in one file system: it comes and goes with the first and the last.
+    mount: Option<Mount>,
+}
+
+impl Pipe {
+    /// Makes one, and the two files on it: the end to read from, and the end to write to. A `size` of 0 asks
+    /// for what pipe2(2) would give.
+    ///
+    /// Context: may sleep.
+    ///
+    /// Errors: `ENOMEM`; `ENFILE`, also if the user has too many pages in pipes; `EBUSY` if no number is free;
+    /// those of [`Pipe::set_size`].
+    ///
+    /// C: `create_pipe_files`.
+    pub(crate) fn create(
+        mount: Mount,
+        limits: &Arc<Limits>,
+        size: u32,
+        open_flags: u32,
+    ) -> Result<(ARef<File>, ARef<File>)> {
+        let slot = LIVE.reserve()?;
+        let charge = Charge::new(limits).map_err(|_| ENFILE)?;
+        let slots = charge.pages();
+        // The end to write to is there from the beginning; the other one comes by `open`.
+        let holders = Holders {
+            files: 1,
+            charge: Some(charge),
+            id: Some(slot.id()),
+            mount: Some(mount),
+        };
+        let pipe = Self::new(limits, holders, slots)?;
+        if size != 0 {
+            pipe.set_size(size)?;
+        }
+        let ends = pipe_fs::create(&Mount::pin()?, pipe.clone(), open_flags)?;
+        slot.fill(pipe);
+        Ok(ends)
+    }
+
+    /// Makes one that is behind a node in a directory, and that nobody has open.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn new_fifo(limits: &Arc<Limits>) -> Result<Arc<Self>> {
+        let holders = Holders {
+            files: 0,
+            charge: None,
+            id: None,
+            mount: None,
+        };
+        Self::new(limits, holders, 1)
+    }
+
+    fn new(limits: &Arc<Limits>, holders: Holders, slots: u32) -> Result<Arc<Self>> {
+        let writers = holders.files;
+        let is_fifo = holders.id.is_none();
+        Arc::pin_init(
+            try_pin_init!(Self {
+                ring <- PageRing::new(slots),
+                rd_wait <- new_wait_queue!(holders, "Pipe::rd_wait"),
+                wr_wait <- new_wait_queue!((), "Pipe::wr_wait"),
+                readers: Atomic::new(0),
+                writers: Atomic::new(writers),
+                r_counter: Atomic::new(1),
+                w_counter: Atomic::new(1),
+                edge_polled: Atomic::new(0),
+                fasync_readers: FasyncQueue::new(),
+                fasync_writers: FasyncQueue::new(),
+                limits: limits.clone(),
+                is_fifo,
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// How many buffers hold something.
+    pub(crate) fn occupancy(&self) -> u32 {
+        self.ring.state().occupancy()
+    }
+
+    /// How many entries are on both queues.
+    pub(crate) fn count_waiters(&self) -> usize {
+        self.rd_wait.lock().count_entries() + self.wr_wait.lock().count_entries()
+    }
+
+    /// Whether somebody may read what is written.
+    #[inline]
+    fn has_readers(&self) -> bool {
+        self.readers.load(Relaxed) != 0
+    }
+
+    /// Whether somebody may write. If not, who looks at the ring after this sees all that was written.
+    ///
+    /// The other way around a last write, and the end of its writer, could come between the two looks, and
+    /// a reader would take what it has not seen for the end.
+    #[inline]
+    fn has_writers(&self) -> bool {
+        // Pairs with the release in `sub`.
+        self.writers.load(Acquire) != 0
+    }
+}
+
+/// Opening and leaving.
+impl Pipe {
+    /// Adds a file. The first one of a FIFO starts it anew: with nothing inside, and a capacity that counts
+    /// for the user who opens it.
+    ///
+    /// C: the beginning of `fifo_open`.
+    fn join(&self) -> Result {
+        {
+            let mut holders = self.rd_wait.lock();
+            if holders.files > 0 {
+                holders.files += 1;
+                return Ok(());
+            }
+        }
+        // Who is about to clear it has both claims, as has who is about to start it: nobody gets between.
+        self.ring.both(Patience::Killable, |both| {
+            let charge = Charge::new(&self.limits)?;
+            if self.rd_wait.lock().files == 0 && charge.pages() != self.ring.max_usage() {
+                both.resize(charge.pages())?;
+            }
+            let mut holders = self.rd_wait.lock();
+            holders.files += 1;
+            if holders.files == 1 {
+                holders.charge = Some(charge);
+            }
+            Ok(())
+        })?
+    }
+
+    /// Takes a file away; with the last one goes what is inside.
+    ///
+    /// C: `put_pipe_info`.
+    fn leave(&self) {
+        {
+            let mut holders = self.rd_wait.lock();
+            if holders.files > 1 {
+                holders.files -= 1;
+                return;
+            }
+        }
+        // Nobody else has it open, unless somebody is just opening it.
+        let left = self.ring.both(Patience::Endless, |both| {
+            let mut holders = self.rd_wait.lock();
+            holders.files -= 1;
+            if holders.files > 0 {
+                return None;
+            }
+            let left = (holders.charge.take(), holders.mount.take());
+            let id = holders.id.take();
+            drop(holders);
+            if let Some(id) = id {
+                LIVE.remove(id);
+            }
+            self.edge_polled.store(0, Relaxed);
+            both.clear();
+            Some(left)
+        });
+        drop(left);
+    }
+
+    /// Adds to one of the counts that `rd_wait`'s lock guards. Gives the sum.
+    fn add(_lock: &mut Guard<'_, Holders>, count: &Atomic<u32>) -> u32 {
+        let sum = count.load(Relaxed).wrapping_add(1);
+        count.store(sum, Relaxed);
+        sum
+    }
+
+    /// Takes one from one of the counts that `rd_wait`'s lock guards. Gives what is left.
+    fn sub(_lock: &mut Guard<'_, Holders>, count: &Atomic<u32>) -> u32 {
+        let left = count.load(Relaxed).wrapping_sub(1);
+        // Pairs with the acquire in `has_writers`: who sees it sees what was written before.
+        count.store(left, Release);
+        left
+    }
+
+    /// Sleeps until somebody has opened the other end since, whether they are still there or not.
+    ///
+    /// Nothing is lost between the look at the count and going to sleep: both are under the lock that who
+    /// opens holds to change the count and to wake.
+    ///
+    /// C: `wait_for_partner`.
+    fn wait_for_partner(holders: &mut Guard<'_, Holders>, counter: &Atomic<u32>) -> Result {
+        let before = counter.load(Relaxed);
+        let came = |_: &mut Holders| (counter.load(Relaxed) != before).then_some(());
+        match holders.wait_until(&Wait::interruptible(), came) {
+            Waited::Done(..) => Ok(()),
+            Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
+        }
+    }
+
+    /// Opens an end, or both. What is refused or interrupted leaves no count behind, but that somebody came.
+    ///
+    /// C: `fifo_open`.
+    fn open_ends(&self, opening: &Opening<'_>) -> Result {
+        let mut holders = self.rd_wait.lock();
+        match opening.access() {
+            Access {
+                read: true,
+                write: false,
+            } => {
+                Self::add(&mut holders, &self.r_counter);
+                if Self::add(&mut holders, &self.readers) == 1 {
+                    holders.wake(&Wake::all());
+                }
+                if !self.is_fifo || self.has_writers() {
+                    return Ok(());
+                }
+                if opening.is_nonblocking() {
+                    // It is no hang-up as long as there never was a writer.
+                    opening.set_mark(self.w_counter.load(Relaxed).into());
+                    return Ok(());
+                }
+                Self::wait_for_partner(&mut holders, &self.w_counter).inspect_err(|_| {
+                    if Self::sub(&mut holders, &self.readers) == 0 {
+                        self.wr_wait.lock().wake(&Wake::one());
+                    }
+                })
+            }
+            Access {
+                read: false,
+                write: true,
+            } => {
+                if self.is_fifo && opening.is_nonblocking() && !self.has_readers() {
+                    return Err(ENXIO);
+                }
+                Self::add(&mut holders, &self.w_counter);
+                if Self::add(&mut holders, &self.writers) == 1 {
+                    holders.wake(&Wake::all());
+                }
+                if !self.is_fifo || self.has_readers() {
+                    return Ok(());
+                }
+                Self::wait_for_partner(&mut holders, &self.r_counter).inspect_err(|_| {
+                    if Self::sub(&mut holders, &self.writers) == 0 {
+                        holders.wake(&Wake::all());
+                    }
+                })
+            }
+            Access {
+                read: true,
+                write: true,
+            } => {
+                // This never blocks: whoever has both ends can at least talk to itself.
+                Self::add(&mut holders, &self.r_counter);
+                Self::add(&mut holders, &self.w_counter);
+                let first_reader = Self::add(&mut holders, &self.readers) == 1;
+                let first_writer = Self::add(&mut holders, &self.writers) == 1;
+                if first_reader || first_writer {
+                    holders.wake(&Wake::all());
+                }
+                Ok(())
+            }
+            Access {
+                read: false,
+                write: false,
+            } => Err(EINVAL),
+        }
+    }
+}
+
+impl Openable for Pipe {
+    const DIRECT: bool = true;
+
+    fn open(&self, opening: &Opening<'_>) -> Result {
+        self.join()?;
+        self.open_ends(opening).inspect_err(|_| self.leave())
+    }
+}
+
+/// Waking and sleeping.
+impl Pipe {
+    /// Wakes one who waits for something to read, and calls all pollers. The waker is likely to sleep soon,
+    /// for want of room or of something to write, hence sync.
+    #[inline(never)]
+    fn wake_reader(&self) {
+        let event = PollEvent::In | PollEvent::RdNorm;
+        self.rd_wait.lock().wake(&Wake::one().key(event).sync());
+    }
+
+    /// Wakes one who waits for room, and calls all pollers.
+    #[inline(never)]
+    fn wake_writer(&self) {
+        let event = PollEvent::Out | PollEvent::WrNorm;
+        self.wr_wait.lock().wake(&Wake::one().key(event).sync());
+    }
+
+    /// Whether a read would not sleep.
+    #[inline]
+    fn is_readable(&self) -> bool {
+        !self.ring.state().is_empty() || !self.has_writers()
+    }
+
+    /// Whether a write would not sleep.
+    #[inline]
+    fn is_writable(&self) -> bool {
+        self.ring.has_room() || !self.has_readers()
+    }
+
+    /// Sleeps until a read would not.
+    ///
+    /// Who waits exclusively is one of those a wake-up counts, and has to wake the next when it is done.
+    ///
+    /// The look at the ring comes after going on the queue, with a full barrier between; a writer publishes,
+    /// which is a full barrier, and then looks at the queue.
+    fn wait_readable(&self, wait: &Wait<'_>) -> Result {
+        let readable = || self.is_readable().then_some(());
+        match self.rd_wait.wait_until(wait, readable) {
+            Waited::Done(..) => Ok(()),
+            Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
+        }
+    }
+
+    /// Sleeps until a write would not. As [`Pipe::wait_readable`].
+    fn wait_writable(&self, wait: &Wait<'_>) -> Result {
+        let writable = || self.is_writable().then_some(());
+        match self.wr_wait.wait_until(wait, writable) {
+            Waited::Done(..) => Ok(()),
+            Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
+        }
+    }
+}
+
+/// Reading.
+impl Pipe {
+    /// Takes what there is, up to what `to` has room for. Gives the error that ended it, if one did.
+    #[inline]
+    fn take(reader: &mut Reader<'_>, to: &mut IovIterDest<'_>, taken: &mut usize) -> Result {
+        while let Some(front) = reader.front() {
+            let wanted = front.len().min(to.len());
+            if front.copy(wanted, to) < wanted {
+                return Err(EFAULT);
+            }
+            *taken += wanted;
+            if front.is_packet() {
+                // A packet is read once, and what did not fit is lost.
+                let all = front.len();
+                front.consume(all);
+                break;
+            }
+            front.consume(wanted);
+            if to.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the pages of what there is to a pipe of the kernel's, up to `len` bytes. Gives the error that
+    /// ended it, if one did.
+    fn give(
+        reader: &mut Reader<'_>,
+        pipe: &mut SplicePipe<'_>,
+        len: usize,
+        moved: &mut usize,
+    ) -> Result {
+        while *moved < len {
+            let Some(front) = reader.front() else { break };
+            let wanted = front.len().min(len - *moved);
+            let (page, offset) = front.share();
+            pipe.push(page, offset, wanted as u32, front.is_packet())?;
+            front.consume(wanted);
+            *moved += wanted;
+        }
+        Ok(())
+    }
+
+    /// C: `anon_pipe_read`.
+    fn read(&self, io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
+        if to.is_empty() {
+            return Ok(0);
+        }
+        let mut taken = 0;
+        let mut wake_next_reader = false;
+        let (result, before) = loop {
+            let may_come = self.has_writers();
+            let read = self.ring.read(|reader| Self::take(reader, to, &mut taken));
+            let (result, before) = read.unwrap_or_else(|killed| (Err(killed), None));
+            if taken > 0 || result.is_err() || !may_come {
+                break (result, before);
+            }
+            if is_nonblocking(io.file()) || io.nowait() {
+                break (Err(EAGAIN), before);
+            }
+            // Nothing was read, so that a signal may end it without a word.
+            self.wait_readable(&Wait::interruptible().exclusive())?;
+            wake_next_reader = true;
+        };
+        self.after_read(before, wake_next_reader);
+        match taken {
+            0 => result.map(|()| 0),
+            _ => Ok(taken),
+        }
+    }
+
+    /// Tells others what a read has changed. `before` is what there was when it made room, if it did.
+    #[inline]
+    fn after_read(&self, before: Option<State>, slept: bool) {
+        let wake_writer = before.is_some_and(|state| state.is_full(self.ring.max_usage()));
+        let wake_next_reader = slept && !self.ring.state().is_empty();
+
+        if wake_writer && self.wr_wait.is_active() {
+            self.wake_writer();
+        }
+        if wake_next_reader && self.rd_wait.is_active() {
+            self.wake_reader();
+        }
+        self.fasync_writers.notify(Band::Out);
+    }
+}
+
+/// Writing.
+enum Ended {
+    /// All of it is in.
+    Complete,
+    /// There is no room for the rest.
+    Full,
+    /// This came between.
+    Failed(Error),
+}
+
+impl Pipe {
+    /// Adds what there is room for: to the last buffer first, at the beginning of a write, and then in new
+    /// ones.
+    #[inline]
+    fn add_to(
+        writer: &mut Writer<'_>,
+        from: &mut IovIterSource<'_>,
+        packet: bool,
+        first: bool,
+        added: &mut usize,
+    ) -> Ended {
+        if first {
+            match writer.merge(from, packet) {
+                Ok(len) => *added += len,
+                Err(error) => return Ended::Failed(error),
+            }
+        }
+        while !from.is_empty() {
+            match writer.push(from, packet) {
+                Ok(len) => *added += len,
+                Err(Refused::Full) => return Ended::Full,
+                Err(Refused::NoMemory) => return Ended::Failed(ENOMEM),
+                Err(Refused::Fault) => return Ended::Failed(EFAULT),
+            }
+        }
+        Ended::Complete
+    }
+
+    /// Nobody will read this.
+    fn broken(io: &Kiocb<'_>) -> Ended {
+        if !io.no_signal() {
+            send_sigpipe();
+        }
+        Ended::Failed(EPIPE)
+    }
+
+    /// C: `anon_pipe_write`.
+    fn write(&self, io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
+        if from.is_empty() {
+            return Ok(0);
+        }
+        let packet = is_packetized(io.file());
+        let mut added = 0;
+        let mut wake_next_writer = false;
+        let (ended, was_empty) = loop {
+            let wrote = self.ring.write(|writer| {
+                if self.has_readers() {
+                    Self::add_to(writer, from, packet, !wake_next_writer, &mut added)
+                } else {
+                    Self::broken(io)
+                }
+            });
+            let (ended, before) = wrote.unwrap_or_else(|killed| (Ended::Failed(killed), None));
+            let was_empty = before.is_some_and(State::is_empty);
+            match ended {
+                Ended::Full if is_nonblocking(io.file()) || io.nowait() => {
+                    break (Ended::Failed(EAGAIN), was_empty);
+                }
+                Ended::Full if signal_pending() => {
+                    break (Ended::Failed(ERESTARTSYS), was_empty);
+                }
+                Ended::Full => {
+                    if was_empty && self.rd_wait.is_active() {
+                        self.wake_reader();
+                    }
+                    self.fasync_readers.notify(Band::In);
+                    // A signal is looked for once there is no room again.
+                    let _ = self.wait_writable(&Wait::interruptible().exclusive());
+                    wake_next_writer = true;
+                }
+                ended => break (ended, was_empty),
+            }
+        };
+        self.after_write(was_empty, wake_next_writer);
+        match ended {
+            Ended::Failed(error) if added == 0 => Err(error),
+            _ => Ok(added),
+        }
+    }
+
+    /// Tells others what a write has changed.
+    #[inline]
+    fn after_write(&self, was_empty: bool, slept: bool) {
+        let wake_reader = was_empty || self.edge_polled.load(Relaxed) != 0;
+        let wake_next_writer = slept && self.ring.has_room();
+
+        if wake_reader && self.rd_wait.is_active() {
+            self.wake_reader();
+        }
+        self.fasync_readers.notify(Band::In);
+        if wake_next_writer && self.wr_wait.is_active() {
+            self.wake_writer();
+        }
+    }
+}
+
+/// Capacity.
+impl Pipe {
+    /// The capacity in bytes.
+    fn size(&self) -> isize {
+        self.ring.max_usage() as isize * BUFFER_MAX as isize
+    }
+
+    /// Changes the capacity to `bytes`, rounded up to a power of two of pages. Gives what it is then.
+    ///
+    /// Context: may sleep.
+    ///
+    /// Errors: `EINVAL` if there is no such capacity; `EPERM` if it is more than the user may have; `EBUSY` if
+    /// it is less than what is inside needs; `ENOMEM`.
+    ///
+    /// C: `pipe_set_size`.
+    fn set_size(&self, bytes: u32) -> Result<isize> {
+        self.ring
+            .both(Patience::Killable, |both| self.resize(both, bytes))??;
+        // There may be more room for writers now.
+        self.wr_wait.lock().wake(&Wake::one());
+        Ok(self.size())
+    }
+
+    fn resize(&self, both: &mut Both<'_>, bytes: u32) -> Result {
+        let slots = slots_for(bytes).ok_or(EINVAL)?;
+        let before = self.ring.max_usage();
+        let grows = slots > before;
+        if grows {
+            self.limits.allow_size(slots)?;
+        }
+        self.recharge(slots, grows && is_unprivileged())?;
+        // What was paid for before is not refused.
+        both.resize(slots)
+            .inspect_err(|_| self.recharge(before, false).unwrap_or_default())
+    }
+
+    /// Has whoever pays for the pipe pay for so many pages. While both ends are claimed that is always the
+    /// same.
+    fn recharge(&self, pages: u32, bound: bool) -> Result {
+        let mut holders = self.rd_wait.lock();
+        let charge = holders.charge.as_mut().ok_or(EBADF)?;
+        charge.change(pages, bound)
+    }
+}
+
+#[vtable]
+impl FileOperations for Pipe {
+    const NOWAIT: bool = true;
+    const SEEK: Seek = Seek::Refused;
+
+    /// Takes what is there; waits for something if nothing is.
+    ///
+    /// C: `anon_pipe_read`, `fifo_pipe_read`.
+    #[inline]
+    fn read_iter(&self, io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
+        let taken = self.read(io, to)?;
+        if self.is_fifo && taken > 0 {
+            accessed(io.file());
+        }
+        Ok(taken)
+    }
+
+    /// Puts all of it in; waits for room as long as there is none.
+    ///
+    /// C: `anon_pipe_write`, `fifo_pipe_write`.
+    #[inline]
+    fn write_iter(&self, io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
+        let added = self.write(io, from)?;
+        if self.is_fifo && added > 0 {
+            written(io.file())?;
+        }
+        Ok(added)
+    }
+
+    /// Gives the pages of what is there to a pipe of the kernel's, without copying.
+    ///
+    /// That pipe's lock is held, so that whatever sleeps lets go of it first; and nothing of ours is held
+    /// while it is taken again, which whoever splices the other way has.
+    ///
+    /// C: `splice_pipe_to_pipe` in `fs/splice.c`.
+    fn splice_read(
+        &self,
+        file: &LocalFile,
+        pipe: &mut SplicePipe<'_>,
+        len: usize,
+        nonblock: bool,
+    ) -> Result<usize> {
+        loop {
+            let may_come = self.has_writers();
+            let mut moved = 0;
+            let give = |reader: &mut Reader<'_>| Self::give(reader, pipe, len, &mut moved);
+            let Some((result, before)) = self.ring.try_read(give) else {
+                // Another reader is at it.
+                pipe.unlocked(|| self.ring.read(|_| ()))?;
+                continue;
+            };
+            if moved > 0 || result.is_err() || !may_come {
+                self.after_read(before, false);
+                return match moved {
+                    0 => result.map(|()| 0),
+                    _ => Ok(moved),
+                };
+            }
+            if nonblock || is_nonblocking(file) {
+                return Err(EAGAIN);
+            }
+            pipe.unlocked(|| self.wait_readable(&Wait::interruptible()))?;
+        }
+    }
+
+    /// C: `opipe_prep` in `fs/splice.c`.
+    fn splice_wait(&self, _file: &LocalFile, nonblock: bool) -> Result {
+        if self.is_writable() {
+            Ok(())
+        } else if nonblock {
+            Err(EAGAIN)
+        } else {
+            self.wait_writable(&Wait::interruptible())
+        }
+    }
+
+    /// Readable with something in it, writable with a free slot; hung up without writers and broken without
+    /// readers.
+    ///
+    /// C: `pipe_poll`.
+    fn poll<'file>(&'file self, file: &LocalFile, table: &PollTable<'file>) -> PollEvents {
+        let access = access(file);
+        if access.read {
+            if table.wants_edges() && self.edge_polled.load(Relaxed) == 0 {
+                self.edge_polled.store(1, Relaxed);
+            }
+            table.register(&self.rd_wait);
+        }
+        if access.write {
+            table.register(&self.wr_wait);
+        }
+        // What happens before these looks is seen by them, what happens after finds the poller on the queue.
+        let has_writers = self.has_writers();
+        let state = self.ring.state();
+        let mut events = PollEvents::default();
+        if access.read {
+            if !state.is_empty() {
+                events |= PollEvent::In | PollEvent::RdNorm;
+            }
+            if !has_writers && pipe_mark(file) != u64::from(self.w_counter.load(Relaxed)) {
+                events |= PollEvent::Hup;
+            }
+        }
+        if access.write {
+            if !state.is_full(self.ring.max_usage()) {
+                events |= PollEvent::Out | PollEvent::WrNorm;
+            }
+            if !self.has_readers() {
+                events |= PollEvent::Err;
+            }
+        }
+        events
+    }
+
+    /// C: `pipe_ioctl`, `pipe_fcntl`.
+    fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
+        match cmd {
+            FIONREAD => {
+                let (count, _) = self.ring.read(|reader| reader.count())?;
+                UserSlice::new(UserPtr::from_addr(arg), size_of::<c_int>())
+                    .writer()
+                    .write(&(count as c_int))?;
+                Ok(0)
+            }
+            // As fcntl(2), which knows no more than 32 bits of it.
+            IPCDEMO_IOC_PIPE_SET_SIZE => self.set_size(arg as u32),
+            IPCDEMO_IOC_PIPE_GET_SIZE => Ok(self.size()),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    /// C: `pipe_fasync`.
+    fn fasync(&self, access: Access) -> FasyncQueues<'_> {
+        FasyncQueues {
+            first: access.read.then_some(&self.fasync_readers),
+            second: access.write.then_some(&self.fasync_writers),
+        }
+    }
+
+    fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
+        let state = self.ring.state();
+        let id = self.rd_wait.lock().id;
+        if let Some(id) = id {
+            seq_print!(m, "pipe-id:\t{}\n", id);
+        }
+        seq_print!(m, "pipe-head:\t{}\n", state.head().get());
+        seq_print!(m, "pipe-tail:\t{}\n", state.tail().get());
+        seq_print!(m, "pipe-occupancy:\t{}\n", state.occupancy());
+        seq_print!(m, "pipe-max-usage:\t{}\n", self.ring.max_usage());
+        seq_print!(m, "pipe-readers:\t{}\n", self.readers.load(Relaxed));
+        seq_print!(m, "pipe-writers:\t{}\n", self.writers.load(Relaxed));
+        let (rd_waiters, wr_waiters) = (
+            self.rd_wait.lock().count_entries(),
+            self.wr_wait.lock().count_entries(),
+        );
+        seq_print!(m, "pipe-rd-waiters:\t{}\n", rd_waiters);
+        seq_print!(m, "pipe-wr-waiters:\t{}\n", wr_waiters);
+    }
+
+    /// Tells those on the other side if nobody is left on this one.
+    ///
+    /// C: `pipe_release`.
+    fn release(&self, access: Access) {
+        let mut holders = self.rd_wait.lock();
+        if access.read {
+            Self::sub(&mut holders, &self.readers);
+        }
+        if access.write {
+            Self::sub(&mut holders, &self.writers);
+        }
+        let alone = self.has_readers() != self.has_writers();
+        if alone {
+            holders.wake(&Wake::all());
+        }
+        drop(holders);
+        if alone {
+            self.wr_wait.lock().wake(&Wake::all());
+            self.fasync_readers.notify(Band::In);
+            self.fasync_writers.notify(Band::Out);
+        }
+        self.leave();
+    }
+}
