@@ -90,17 +90,22 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Registers them, the factory last: a module whose init fails is freed without regard to files
-    /// that were opened meanwhile, so that what can fail comes before what gives out files.
+    /// Registers them. A module whose init fails is freed without regard to files that were opened meanwhile:
+    /// so all that can fail, but for this itself, comes before, and what gives out files, or where an open may
+    /// sleep, comes last.
     pub(crate) fn register(limits: Arc<Limits>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
             let shared_counter = Counter::new_shared()?;
             let shared_waitq = Waitq::new_shared()?;
             let factory = Factory::new(limits)?;
+            let fifos = factory.fifos.clone();
             Ok(try_pin_init!(Self {
                 counter <- MiscNode::register(c"ipcdemo-counter", shared_counter),
                 waitq <- MiscNode::register(c"ipcdemo-waitq", shared_waitq),
                 factory <- MiscNode::register(c"ipcdemo", factory),
+                _: {
+                    fifos.make_first()?
+                },
             }))
         })
     }
@@ -360,8 +365,14 @@ fn tell_limits(limits: &Limits, ptr: &UserStructPtr) -> Result {
         user_pages: limits.user_pages(),
         ..args
     })?;
-    if args.set != 0 {
-        limits.set(values);
+    if args.set & IPCDEMO_LIMIT_MAX_SIZE != 0 {
+        limits.set_max_size(values.max_size)?;
+    }
+    if args.set & IPCDEMO_LIMIT_USER_PAGES_SOFT != 0 {
+        limits.set_user_pages_soft(values.user_pages_soft);
+    }
+    if args.set & IPCDEMO_LIMIT_USER_PAGES_HARD != 0 {
+        limits.set_user_pages_hard(values.user_pages_hard);
     }
     Ok(())
 }

@@ -4,12 +4,13 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
+use crate::bindings;
 use core::ptr;
 use kernel::{
     macros::kunit_tests,
     prelude::*,
     sync::atomic::{atomic_load, Relaxed},
-    types::Opaque, //
+    types::{NotThreadSafe, Opaque}, //
 };
 
 /// What happened, as `si_band` tells it.
@@ -75,6 +76,24 @@ impl FasyncQueue {
     }
 }
 
+/// Held while a file is put on its queues or taken off them. One for all: it happens seldom.
+struct Alone(NotThreadSafe);
+
+impl Alone {
+    fn new() -> Self {
+        // SAFETY: It is unlocked by this thread, in drop; nothing in between locks it again.
+        unsafe { bindings::fasync_lock() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // SAFETY: This thread locked it.
+        unsafe { bindings::fasync_unlock() };
+    }
+}
+
 /// The queues that a file belongs on: it hears of what happens on either.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct FasyncQueues<'a> {
@@ -100,6 +119,9 @@ impl FasyncQueues<'_> {
         file: *mut kernel::bindings::file,
         on: bool,
     ) -> c_int {
+        // Another call for the file may be under way, and between taking it off one queue and off the
+        // other it must not be put on the first again: it would be left there with `FASYNC` cleared.
+        let _alone = Alone::new();
         let update = |queue: &FasyncQueue, fd, on| {
             let (on, list) = (c_int::from(on), queue.list.get());
             // SAFETY: By the function's requirements the file is valid, by the type invariants the list.
@@ -116,8 +138,8 @@ impl FasyncQueues<'_> {
                 update(queue, -1, false);
             }
         }
-        // Only `__fput` has no descriptor, and it is alone with the file. `FASYNC` tells that the
-        // file is on a list; taking it off clears that.
+        // Only `__fput` has no descriptor, and it is alone with the file. `FASYNC` tells that the file is on
+        // a list, as it was cleared at open(2); taking it off clears that.
         //
         // SAFETY: The file is valid.
         let left = fd == -1 && unsafe { (*file).f_flags } & kernel::bindings::FASYNC != 0;

@@ -301,7 +301,8 @@ fn to_ssize(result: Result<usize>, requested: usize) -> isize {
 /// end: a write of `iter_file_splice_write`, or a read of `copy_splice_read`, which the VFS prefers to the
 /// file's own `splice_read` once the file has `O_DIRECT`.
 ///
-/// It is told by being synchronous and from or to kernel pages. Who else does so, does it to regular files.
+/// It is told by being synchronous and from or to kernel pages. Hardly anybody else does so, and has to expect
+/// `EAGAIN` then.
 fn nowait_if_spliced(kiocb: &mut kernel::bindings::kiocb, iter: &kernel::bindings::iov_iter) {
     if kiocb.ki_complete.is_none()
         && u32::from(iter.iter_type) == kernel::bindings::iter_type_ITER_BVEC
@@ -428,7 +429,14 @@ impl<T: FileOperations> FileVtable<T> {
     ) -> isize {
         // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, local) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
-        let nonblock = flags & bindings::SPLICE_F_NONBLOCK != 0 || is_nonblocking(local);
+        let mut nonblock = flags & bindings::SPLICE_F_NONBLOCK != 0 || is_nonblocking(local);
+        // sendfile(2) comes again with what is left, by way of a pipe of its own that has no files, and is
+        // to end where the room does. It brings the position that the last round left: nobody else uses one,
+        // as the file is a stream.
+        //
+        // SAFETY: All three are valid.
+        let (sendfile, again) = unsafe { (!bindings::pipe_has_files(pipe), *pos != (*file).f_pos) };
+        nonblock |= sendfile && again;
         loop {
             if let Err(error) = this.splice_wait(local, nonblock) {
                 return error.to_errno() as isize;
@@ -436,6 +444,10 @@ impl<T: FileOperations> FileVtable<T> {
             // SAFETY: The arguments are this operation's.
             let ret =
                 unsafe { kernel::bindings::iter_file_splice_write(pipe, file, pos, len, flags) };
+            if sendfile && ret > 0 {
+                // SAFETY: The position is this round's.
+                unsafe { *pos += ret as Offset };
+            }
             // Somebody else was faster.
             if nonblock || ret != EAGAIN.to_errno() as isize {
                 return ret;

@@ -69,7 +69,11 @@ pub(super) unsafe fn begin<'a>(
     file: *mut kernel::bindings::file,
 ) -> Opening<'a> {
     // SAFETY: By the function's requirements.
-    unsafe { kernel::bindings::stream_open(inode, file) };
+    unsafe {
+        kernel::bindings::stream_open(inode, file);
+        // open(2) takes `O_ASYNC` and does nothing about it: the file is on no list.
+        (*file).f_flags &= !kernel::bindings::FASYNC;
+    }
     // INVARIANT: The file is a stream now; the rest is up to the caller.
     let opening = Opening(file, PhantomData);
     opening.set_mark(0);

@@ -10,10 +10,12 @@
 
 use crate::{
     abstractions::{
-        splice::PageRef,
+        splice::SharedBytes,
         wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
     },
-    algorithms::ring::{mergeable, Claim, Gone, Index, More, Side, State, Turns, Word, BUFFER_MAX},
+    algorithms::ring::{
+        mergeable, Claim, Gone, Index, More, Side, State, Turns, Word, BUFFER_MAX, SLOTS_MAX,
+    },
     bindings, //
 };
 use core::{
@@ -135,8 +137,11 @@ impl Turns for Turn<'_> {
     }
 }
 
-/// The slots of a ring, all empty.
+/// The slots of a ring, all empty: a power of two of them, no more than there may be.
 fn new_slots(slots: u32) -> Result<KVec<Slot>> {
+    if !slots.is_power_of_two() || slots > SLOTS_MAX {
+        return Err(EINVAL);
+    }
     Ok(KVec::from_elem(
         Slot::EMPTY,
         slots as usize,
@@ -147,7 +152,8 @@ fn new_slots(slots: u32) -> Result<KVec<Slot>> {
 impl PageRing {
     /// An initializer of a ring that may have so many buffers, a power of two.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`; pages come when something is written.
+    /// Context: may sleep. Errors: `ENOMEM`; `EINVAL` if there is no such ring. Pages come when something is
+    /// written.
     pub(crate) fn new(max_usage: u32) -> impl PinInit<Self, Error> {
         // INVARIANT: No slot is in use, none has memory.
         try_pin_init!(Self {
@@ -203,14 +209,14 @@ impl PageRing {
     }
 
     /// Runs `f` with the head claimed; waits while another writer has it. What `f` added is published then,
-    /// which is a full barrier. Gives the state before as well, if `f` began a buffer.
+    /// which is a full barrier. Tells about that as well, if `f` began a buffer.
     ///
     /// Context: may sleep. Errors: `ERESTARTSYS` if the task is being killed.
     #[inline]
     pub(crate) fn write<R>(
         &self,
         f: impl FnOnce(&mut Writer<'_>) -> R,
-    ) -> Result<(R, Option<State>)> {
+    ) -> Result<(R, Option<Published>)> {
         let known = self.claim(Side::Write, Patience::Killable)?;
         // INVARIANT: The claim was just taken.
         let mut writer = Writer::new(self, known);
@@ -438,12 +444,14 @@ impl<'a> Reader<'a> {
         let mut index = self.known.tail().plus(self.done);
         for left in (1..=self.remaining()).rev() {
             // SAFETY: The slot is in use, and ours, but for the last one's end.
-            let slot = unsafe { &*self.ring.slot(index) };
-            let end = match left {
-                1 => self.known.end(),
-                _ => slot.end.into(),
+            sum += unsafe {
+                let slot = self.ring.slot(index);
+                let end = match left {
+                    1 => self.known.end(),
+                    _ => (*slot).end.into(),
+                };
+                (end - u32::from((*slot).start)) as usize
             };
-            sum += (end - u32::from(slot.start)) as usize;
             index = index.plus(1);
         }
         // SAFETY: The cursor is ours.
@@ -535,15 +543,15 @@ impl Front<'_, '_> {
         to.copy_to_iter(bytes)
     }
 
-    /// Gives a reference to its page, and where in that it begins. What is there does not change any more
-    /// up to the buffer's end.
-    pub(crate) fn share(&self) -> (PageRef, u32) {
-        // SAFETY: The slot is in use, so that it has memory, and owns a reference to the page.
-        let page = unsafe {
+    /// Shares its first bytes, `len` or as many as there are, and does not consume them.
+    pub(crate) fn share(&self, len: usize) -> SharedBytes {
+        // SAFETY: The slot is in use, so that it has memory, and owns a reference to the page. The bytes lie
+        // before the buffer's end: they are initialized, and nobody writes there before the page is free.
+        unsafe {
             let page = bindings::virt_to_page((*self.slot).memory.cast());
-            PageRef::get(NonNull::new_unchecked(page))
-        };
-        (page, self.offset())
+            let len = len.min(self.len) as u32;
+            SharedBytes::get(NonNull::new_unchecked(page), self.offset(), len)
+        }
     }
 
     /// Consumes its first bytes, `len` or as many as there are.
@@ -552,6 +560,28 @@ impl Front<'_, '_> {
         // SAFETY: The cursor is ours.
         // INVARIANT: It is not beyond the end.
         unsafe { *self.reader.cursor() += len.min(self.len) as u32 };
+    }
+}
+
+/// What a writer published: the state before, and how many buffers it began.
+#[derive(Clone, Copy)]
+pub(crate) struct Published {
+    before: State,
+    begun: u32,
+}
+
+impl Published {
+    /// Whether the ring was empty.
+    #[inline]
+    pub(crate) fn was_empty(self) -> bool {
+        self.before.is_empty()
+    }
+
+    /// Whether the ring is full with it, if it may have so many buffers. If not, readers did not see it full
+    /// when they made room.
+    #[inline]
+    pub(crate) fn filled(self, max_usage: u32) -> bool {
+        self.before.occupancy() + self.begun >= max_usage
     }
 }
 
@@ -697,35 +727,48 @@ impl<'a> Writer<'a> {
             return Err(Refused::Full);
         }
         // SAFETY: The claim is held, and there is room, so that the slot is not in use, but ours.
-        let slot = unsafe { &mut *self.ring.slot(self.known.head().plus(self.begun)) };
-        if slot.memory.is_null() && self.begun == 0 {
-            slot.memory = self.take_left();
+        let mut memory = unsafe { (*self.slot()).take() };
+        if memory.is_null() && self.begun == 0 {
+            memory = self.take_left();
         }
         // Who else refers to it, as a pipe of the kernel's does that something was spliced into, may still
         // read it.
         //
-        // SAFETY: It is the slot's memory, if there is some.
-        if !slot.memory.is_null() && unsafe { bindings::virt_page_count(slot.memory.cast()) } != 1 {
-            drop(Pages::of(slot.take()));
+        // SAFETY: It was a slot's memory, if there is some.
+        if !memory.is_null() && unsafe { bindings::virt_page_count(memory.cast()) } != 1 {
+            drop(Pages::of(replace(&mut memory, ptr::null_mut())));
         }
-        if slot.memory.is_null() {
-            slot.memory = self.pages.take(from.len()).ok_or(Refused::NoMemory)?;
+        if memory.is_null() {
+            memory = self.pages.take(from.len()).ok_or(Refused::NoMemory)?;
         }
-        // SAFETY: The memory is the slot's, and so ours alone.
+        // SAFETY: The memory is a page, and ours alone.
         let room =
-            unsafe { slice::from_raw_parts_mut(slot.memory.cast::<MaybeUninit<u8>>(), PAGE_SIZE) };
+            unsafe { slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), PAGE_SIZE) };
         let copied = from.copy_from_iter_raw(room).len();
         if copied < PAGE_SIZE && !from.is_empty() {
-            // The memory stays for the next one.
+            self.pages.put(memory);
             return Err(Refused::Fault);
         }
-        slot.start = 0;
-        slot.packet = packet;
+        // SAFETY: As above.
+        unsafe {
+            *self.slot() = Slot {
+                memory,
+                packet,
+                ..Slot::EMPTY
+            };
+        }
         self.seal();
         // INVARIANT: The slot has memory and a buffer in it, which ends here.
         self.end = copied as u32;
         self.begun += 1;
         Ok(copied)
+    }
+
+    /// The next slot to be begun.
+    #[inline]
+    fn slot(&self) -> *mut Slot {
+        // SAFETY: By the type invariants, the claim is held.
+        unsafe { self.ring.slot(self.known.head().plus(self.begun)) }
     }
 
     /// Takes the memory that readers left when they were done with everything, if they did.
@@ -752,18 +795,20 @@ impl<'a> Writer<'a> {
         unsafe { (*self.ring.slot(index)).end = end as u16 };
     }
 
-    /// Publishes what was added, unless that is done, and lets go of the head. Gives the state before if a
-    /// buffer was begun.
+    /// Publishes what was added, unless that is done, and lets go of the head. Tells about it if a buffer was
+    /// begun.
     #[inline]
-    fn publish(&mut self) -> Option<State> {
-        let mut before = None;
-        if self.begun > 0 {
-            before = Some(self.ring.word.push(self.begun, self.end, Claim::LetGo));
+    fn publish(&mut self) -> Option<Published> {
+        let begun = self.begun;
+        let mut published = None;
+        if begun > 0 {
+            let before = self.ring.word.push(begun, self.end, Claim::LetGo);
+            published = Some(Published { before, begun });
         } else if !self.over {
             self.ring.word.let_go(Side::Write);
         }
         self.ring.pass(Side::Write);
-        before
+        published
     }
 }
 
@@ -776,7 +821,7 @@ pub(crate) struct Both<'a> {
 impl Both<'_> {
     /// Lets there be so many buffers, a power of two. What is inside stays.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`; `EBUSY` if there are more.
+    /// Context: may sleep. Errors: `ENOMEM`; `EBUSY` if there are more; `EINVAL` if there is no such ring.
     ///
     /// C: `pipe_resize_ring`.
     pub(crate) fn resize(&mut self, max_usage: u32) -> Result {

@@ -7,36 +7,43 @@
 
 use crate::bindings;
 use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
-use kernel::{error::to_result, page::PAGE_SIZE, prelude::*, types::NotThreadSafe};
+use kernel::{error::to_result, prelude::*, types::NotThreadSafe};
 
-/// A reference to a page.
+/// Bytes of a page, and a reference to that.
 ///
 /// # Invariants
 ///
-/// Owns one count of the page's references.
-pub(crate) struct PageRef(NonNull<kernel::bindings::page>);
+/// - Owns one count of the page's references.
+/// - The bytes are in the page, and initialized; nobody writes to them as long as there are other references
+///   to the page than the writer's.
+pub(crate) struct SharedBytes {
+    page: NonNull<kernel::bindings::page>,
+    offset: u32,
+    len: u32,
+}
 
 // SAFETY: A page's references are counted atomically, and any thread may give one back.
-unsafe impl Send for PageRef {}
+unsafe impl Send for SharedBytes {}
 
-impl PageRef {
-    /// Takes another reference to a page.
+impl SharedBytes {
+    /// Takes another reference to a page, for `len` bytes of it from `offset` on.
     ///
     /// # Safety
     ///
-    /// Somebody holds a reference to `page` during the call.
-    pub(crate) unsafe fn get(page: NonNull<kernel::bindings::page>) -> Self {
+    /// - Somebody holds a reference to `page` during the call.
+    /// - The bytes are as the type invariants say.
+    pub(super) unsafe fn get(page: NonNull<kernel::bindings::page>, offset: u32, len: u32) -> Self {
         // SAFETY: By the function's requirements, the page is there.
         unsafe { bindings::get_page(page.as_ptr()) };
-        // INVARIANT: The count is one higher, and this is whose it is.
-        Self(page)
+        // INVARIANT: The count is one higher, and this is whose it is; the rest is required.
+        Self { page, offset, len }
     }
 }
 
-impl Drop for PageRef {
+impl Drop for SharedBytes {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the reference is ours to give back.
-        unsafe { bindings::put_page(self.0.as_ptr()) };
+        unsafe { bindings::put_page(self.page.as_ptr()) };
     }
 }
 
@@ -81,27 +88,33 @@ impl SplicePipe<'_> {
         result
     }
 
-    /// Puts the `len` bytes from `offset` on of a page in, as a packet or not. The page is the pipe's
-    /// from then on, and given up if this fails. Nobody may write to these bytes before the pipe is
-    /// done with them.
+    /// Sleeps, without the pipe's lock, until there is room in it or nobody who would read it.
+    ///
+    /// Context: may sleep. Errors: `ERESTARTSYS` if a signal is pending.
+    ///
+    /// C: `pipe_wait_writable` in `fs/pipe.c`.
+    pub(crate) fn wait_for_room(&mut self) -> Result {
+        let pipe = self.pipe.as_ptr();
+        // SAFETY: By the type invariants, the pipe is valid, and stays so without its lock.
+        self.unlocked(|| to_result(unsafe { bindings::pipe_wait_writable(pipe) }))
+    }
+
+    /// Puts bytes in, as a packet or not. The reference to their page is the pipe's from then on, and given up
+    /// if this fails.
     ///
     /// Errors: `EAGAIN` if there is no room; `EPIPE` if the pipe has no reader, in which case the
-    /// task was sent SIGPIPE; `EINVAL` if no such bytes are in a page.
+    /// task was sent SIGPIPE; `EINVAL` if there are no bytes.
     ///
     /// C: `add_to_pipe` in `fs/splice.c`.
-    pub(crate) fn push(&mut self, page: PageRef, offset: u32, len: u32, packet: bool) -> Result {
-        if offset
-            .checked_add(len)
-            .is_none_or(|end| end as usize > PAGE_SIZE)
-            || len == 0
-        {
+    pub(crate) fn push(&mut self, bytes: SharedBytes, packet: bool) -> Result {
+        if bytes.len == 0 {
             return Err(EINVAL);
         }
-        let page = ManuallyDrop::new(page);
+        let bytes = ManuallyDrop::new(bytes);
         let mut buf = bindings::pipe_buffer {
-            page: page.0.as_ptr(),
-            offset,
-            len,
+            page: bytes.page.as_ptr(),
+            offset: bytes.offset,
+            len: bytes.len,
             // A buffer outlives the module: its operations are the kernel's own. And the page may be
             // shared, so that it is not stolen.
             ops: &raw const bindings::nosteal_pipe_buf_ops,

@@ -7,6 +7,7 @@
 #include <linux/gfp.h>
 #include <linux/list.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/nsproxy.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/preempt.h>
@@ -161,4 +162,27 @@ int ipcdemo_helper_virt_page_count(void *address)
 void ipcdemo_helper_release_user_pages(struct page **pages, int nr)
 {
 	release_pages(pages, nr);
+}
+
+static DEFINE_MUTEX(ipcdemo_fasync_mutex);
+
+void ipcdemo_helper_fasync_lock(void)
+{
+	mutex_lock(&ipcdemo_fasync_mutex);
+}
+
+void ipcdemo_helper_fasync_unlock(void)
+{
+	mutex_unlock(&ipcdemo_fasync_mutex);
+}
+
+int ipcdemo_helper_pipe_wait_writable(struct pipe_inode_info *pipe)
+{
+	return wait_event_interruptible(pipe->wr_wait,
+					!pipe_is_full(pipe) || !READ_ONCE(pipe->readers));
+}
+
+bool ipcdemo_helper_pipe_has_files(const struct pipe_inode_info *pipe)
+{
+	return pipe->files;
 }

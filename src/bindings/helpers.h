@@ -34,5 +34,9 @@ void *ipcdemo_helper_page_address(struct page *page);
 struct page *ipcdemo_helper_virt_to_page(void *address);
 int ipcdemo_helper_virt_page_count(void *address);
 void ipcdemo_helper_release_user_pages(struct page **pages, int nr);
+void ipcdemo_helper_fasync_lock(void);
+void ipcdemo_helper_fasync_unlock(void);
+int ipcdemo_helper_pipe_wait_writable(struct pipe_inode_info *pipe);
+bool ipcdemo_helper_pipe_has_files(const struct pipe_inode_info *pipe);
 
 #endif /* IPCDEMO_HELPERS_H */

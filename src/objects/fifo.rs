@@ -50,20 +50,25 @@ struct Node {
 }
 
 impl Fifos {
-    /// Makes the region, and the first node in it.
+    /// Makes the region, with no node in it as yet.
     ///
     /// Context: may sleep. Errors: `ENOMEM`; `EBUSY` if there is no device number.
     pub(crate) fn new(limits: &Arc<Limits>) -> Result<Arc<Self>> {
-        let fifos = Arc::pin_init(
+        Arc::pin_init(
             try_pin_init!(Self {
                 region: CharRegion::register(FIRST, IPCDEMO_FIFO_NODES_MAX)?,
                 limits: limits.clone(),
                 nodes <- new_mutex!(KVec::new(), "Fifos::nodes"),
             }),
             GFP_KERNEL,
-        )?;
-        fifos.add(CString::try_from(FIRST)?, 0o600)?;
-        Ok(fifos)
+        )
+    }
+
+    /// Makes the first node, `/dev/ipcdemo-fifo`.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn make_first(&self) -> Result {
+        self.add(CString::try_from(FIRST)?, 0o600)
     }
 
     /// Makes the node `/dev/ipcdemo-fifo-NAME`.

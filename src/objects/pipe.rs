@@ -32,7 +32,7 @@ use crate::{
             Seek, //
         },
         open::{Openable, Opening},
-        page_ring::{Both, PageRing, Patience, Reader, Refused, Writer},
+        page_ring::{Both, PageRing, Patience, Published, Reader, Refused, Writer},
         pipe_fs::{self, Mount},
         poll::{PollEvent, PollEvents, PollTable},
         registry::Registry,
@@ -42,7 +42,7 @@ use crate::{
     },
     algorithms::ring::{slots_for, State, BUFFER_MAX},
     bindings::{FIONREAD, IPCDEMO_IOC_PIPE_GET_SIZE, IPCDEMO_IOC_PIPE_SET_SIZE},
-    objects::pipe_limits::{is_unprivileged, Charge, Limits}, //
+    objects::pipe_limits::{is_unprivileged, Charge, Limits, DEFAULT_PAGES}, //
 };
 use kernel::{
     fs::{File, LocalFile},
@@ -111,8 +111,8 @@ impl Pipe {
     ///
     /// Context: may sleep.
     ///
-    /// Errors: `ENOMEM`; `ENFILE`, also if the user has too many pages in pipes; `EBUSY` if no number is free;
-    /// those of [`Pipe::set_size`].
+    /// Errors: `ENFILE`, for want of memory and if the user has too many pages in pipes, too; `ENOMEM`; those of
+    /// [`Pipe::set_size`].
     ///
     /// C: `create_pipe_files`.
     pub(crate) fn create(
@@ -121,7 +121,7 @@ impl Pipe {
         size: u32,
         open_flags: u32,
     ) -> Result<(ARef<File>, ARef<File>)> {
-        let slot = LIVE.reserve()?;
+        let slot = LIVE.reserve().map_err(|_| ENFILE)?;
         let charge = Charge::new(limits).map_err(|_| ENFILE)?;
         let slots = charge.pages();
         // The end to write to is there from the beginning; the other one comes by `open`.
@@ -131,11 +131,15 @@ impl Pipe {
             id: Some(slot.id()),
             mount: Some(mount),
         };
-        let pipe = Self::new(limits, holders, slots)?;
+        let pipe = Self::new(limits, holders, slots).map_err(|_| ENFILE)?;
         if size != 0 {
             pipe.set_size(size)?;
         }
-        let ends = pipe_fs::create(&Mount::pin()?, pipe.clone(), open_flags)?;
+        let mount = Mount::pin()?;
+        let ends = pipe_fs::create(&mount, pipe.clone(), open_flags).inspect_err(|_| {
+            // One of the files may be still to go, and the number another's by then.
+            pipe.rd_wait.lock().id = None;
+        })?;
         slot.fill(pipe);
         Ok(ends)
     }
@@ -257,6 +261,10 @@ impl Pipe {
             }
             self.edge_polled.store(0, Relaxed);
             both.clear();
+            if self.ring.max_usage() > DEFAULT_PAGES {
+                // What it was enlarged to nobody pays for any more. It does no harm if this fails.
+                let _ = both.resize(DEFAULT_PAGES);
+            }
             Some(left)
         });
         drop(left);
@@ -460,8 +468,7 @@ impl Pipe {
         while *moved < len {
             let Some(front) = reader.front() else { break };
             let wanted = front.len().min(len - *moved);
-            let (page, offset) = front.share();
-            pipe.push(page, offset, wanted as u32, front.is_packet())?;
+            pipe.push(front.share(wanted), front.is_packet())?;
             front.consume(wanted);
             *moved += wanted;
         }
@@ -483,6 +490,9 @@ impl Pipe {
                 break (result, before);
             }
             if is_nonblocking(io.file()) || io.nowait() {
+                if !self.has_writers() {
+                    continue;
+                }
                 break (Err(EAGAIN), before);
             }
             // Nothing was read, so that a signal may end it without a word.
@@ -565,32 +575,39 @@ impl Pipe {
         }
         let packet = is_packetized(io.file());
         let mut added = 0;
+        let mut first = true;
         let mut wake_next_writer = false;
         let (ended, was_empty) = loop {
             let wrote = self.ring.write(|writer| {
                 if self.has_readers() {
-                    Self::add_to(writer, from, packet, !wake_next_writer, &mut added)
+                    Self::add_to(writer, from, packet, first, &mut added)
                 } else {
                     Self::broken(io)
                 }
             });
-            let (ended, before) = wrote.unwrap_or_else(|killed| (Ended::Failed(killed), None));
-            let was_empty = before.is_some_and(State::is_empty);
+            let (ended, published) = wrote.unwrap_or_else(|killed| (Ended::Failed(killed), None));
+            let was_empty = published.is_some_and(Published::was_empty);
+            first = false;
             match ended {
-                Ended::Full if is_nonblocking(io.file()) || io.nowait() => {
-                    break (Ended::Failed(EAGAIN), was_empty);
-                }
-                Ended::Full if signal_pending() => {
-                    break (Ended::Failed(ERESTARTSYS), was_empty);
-                }
                 Ended::Full => {
+                    // If readers took something before they could see the ring full they told nobody of
+                    // the room, and who waits for the edge after a short write would wait for ever.
+                    let filled = published.is_none_or(|it| it.filled(self.ring.max_usage()));
+                    if filled && (is_nonblocking(io.file()) || io.nowait()) {
+                        break (Ended::Failed(EAGAIN), was_empty);
+                    }
+                    if filled && signal_pending() {
+                        break (Ended::Failed(ERESTARTSYS), was_empty);
+                    }
                     if was_empty && self.rd_wait.is_active() {
                         self.wake_reader();
                     }
-                    self.fasync_readers.notify(Band::In);
-                    // A signal is looked for once there is no room again.
-                    let _ = self.wait_writable(&Wait::interruptible().exclusive());
-                    wake_next_writer = true;
+                    if filled {
+                        self.fasync_readers.notify(Band::In);
+                        // A signal is looked for once there is no room again.
+                        let _ = self.wait_writable(&Wait::interruptible().exclusive());
+                        wake_next_writer = true;
+                    }
                 }
                 ended => break (ended, was_empty),
             }
@@ -648,18 +665,24 @@ impl Pipe {
         if grows {
             self.limits.allow_size(slots)?;
         }
-        self.recharge(slots, grows && is_unprivileged())?;
-        // What was paid for before is not refused.
-        both.resize(slots)
-            .inspect_err(|_| self.recharge(before, false).unwrap_or_default())
+        let above = self.recharge(slots)?;
+        let result = if grows && above && is_unprivileged() {
+            Err(EPERM)
+        } else {
+            both.resize(slots)
+        };
+        if result.is_err() {
+            self.recharge(before)?;
+        }
+        result
     }
 
-    /// Has whoever pays for the pipe pay for so many pages. While both ends are claimed that is always the
-    /// same.
-    fn recharge(&self, pages: u32, bound: bool) -> Result {
+    /// Has whoever pays for the pipe pay for so many pages: while both ends are claimed that is always the
+    /// same. Tells whether they are above a limit then.
+    fn recharge(&self, pages: u32) -> Result<bool> {
         let mut holders = self.rd_wait.lock();
         let charge = holders.charge.as_mut().ok_or(EBADF)?;
-        charge.change(pages, bound)
+        Ok(charge.change(pages))
     }
 }
 
@@ -714,15 +737,19 @@ impl FileOperations for Pipe {
                 pipe.unlocked(|| self.ring.read(|_| ()))?;
                 continue;
             };
-            if moved > 0 || result.is_err() || !may_come {
-                self.after_read(before, false);
-                return match moved {
-                    0 => result.map(|()| 0),
-                    _ => Ok(moved),
-                };
-            }
-            if nonblock || is_nonblocking(file) {
-                return Err(EAGAIN);
+            self.after_read(before, false);
+            let nonblock = nonblock || is_nonblocking(file);
+            match result {
+                _ if moved > 0 => return Ok(moved),
+                // It was filled while it was not locked.
+                Err(error) if error == EAGAIN && !nonblock => {
+                    pipe.wait_for_room()?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+                Ok(()) if !may_come => return Ok(0),
+                Ok(()) if nonblock => return Err(EAGAIN),
+                Ok(()) => {}
             }
             pipe.unlocked(|| self.wait_readable(&Wait::interruptible()))?;
         }

@@ -21,7 +21,7 @@ use kernel::{
 };
 
 /// The pages of a pipe that nobody asked to be larger. `PIPE_DEF_BUFFERS`.
-const DEFAULT_PAGES: u32 = 16;
+pub(crate) const DEFAULT_PAGES: u32 = 16;
 
 /// The pages of a pipe whose user has too many. `PIPE_MIN_DEF_BUFFERS`.
 const MIN_PAGES: u32 = 2;
@@ -102,11 +102,17 @@ impl Limits {
         }
     }
 
-    /// Sets them, each on its own. The largest capacity is a rounded one.
-    pub(crate) fn set(&self, values: Values) {
-        self.max_size.store(values.max_size, Relaxed);
-        self.user_pages_soft.store(values.user_pages_soft, Relaxed);
-        self.user_pages_hard.store(values.user_pages_hard, Relaxed);
+    pub(crate) fn set_max_size(&self, bytes: u32) -> Result {
+        self.max_size.store(rounded(bytes)?, Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn set_user_pages_soft(&self, pages: u64) {
+        self.user_pages_soft.store(pages, Relaxed);
+    }
+
+    pub(crate) fn set_user_pages_hard(&self, pages: u64) {
+        self.user_pages_hard.store(pages, Relaxed);
     }
 
     /// How many pages the caller's user has.
@@ -232,20 +238,12 @@ impl Charge {
         self.pages = pages;
     }
 
-    /// Makes it so many pages. Whom the limits bind is refused what is above one.
+    /// Makes it so many pages. Tells whether the user is above a limit then.
     ///
-    /// Context: any. Errors: `EPERM`.
-    ///
-    /// C: `pipe_set_size`.
-    pub(crate) fn change(&mut self, pages: u32, bound: bool) -> Result {
-        let before = self.pages;
+    /// Context: any.
+    pub(crate) fn change(&mut self, pages: u32) -> bool {
         self.replace(pages);
-        let sum = self.sum();
-        if bound && (self.limits.is_above_soft(sum) || self.limits.is_above_hard(sum)) {
-            self.replace(before);
-            return Err(EPERM);
-        }
-        Ok(())
+        self.limits.is_above_soft(self.sum()) || self.limits.is_above_hard(self.sum())
     }
 }
 
