@@ -3,7 +3,7 @@
 //! What the tests share: the two subjects, and the means to watch a thread
 //! sleep, to interrupt it, and to pass the kernel what it must refuse.
 //!
-//! The kernel's own eventfd is the oracle. One body runs against both subjects,
+//! The kernel's own eventfd and pipe are the oracle. One body runs against both subjects,
 //! so a test of the module that expects what Linux does not do fails on `native`.
 
 pub mod aio;
@@ -12,9 +12,11 @@ mod child;
 pub mod compat;
 mod descriptor;
 pub mod epoll;
+pub mod fifo;
 mod ioctl;
 mod kernel;
 mod memory;
+pub mod pipe;
 mod ring;
 mod signal;
 mod sleeper;
@@ -52,22 +54,29 @@ macro_rules! serial {
     )*};
 }
 
-/// Makes two tests of each function, `name::native` and `name::module`.
+/// Makes two tests of each function, `name::native` and `name::module`, each run by
+/// [`guarded`] or by what is named at the head.
 #[macro_export]
 macro_rules! differential {
-    ($($(#[$attribute:meta])* fn $name:ident($subject:ident: Subject) $body:block)*) => {$(
+    ($(#[$attribute:meta])* fn $($rest:tt)*) => {
+        $crate::differential! { by $crate::guarded; $(#[$attribute])* fn $($rest)* }
+    };
+    (
+        by $run:path;
+        $($(#[$attribute:meta])* fn $name:ident($subject:ident: Subject) $body:block)*
+    ) => {$(
         $(#[$attribute])*
         fn $name($subject: $crate::Subject) $body
 
         mod $name {
             #[test]
             fn native() {
-                $crate::guarded(|| super::$name($crate::Subject::Native));
+                $run(|| super::$name($crate::Subject::Native));
             }
 
             #[test]
             fn module() {
-                $crate::guarded(|| super::$name($crate::Subject::Module));
+                $run(|| super::$name($crate::Subject::Module));
             }
         }
     )*};

@@ -14,10 +14,10 @@ pub const MAX: u64 = u64::MAX - 1;
 /// A descriptor that threads share.
 pub type Fd = Arc<OwnedFd>;
 
-/// Whose counter a test tries.
+/// Whose counters and pipes a test tries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Subject {
-    /// The kernel's eventfd.
+    /// The kernel's.
     Native,
     /// Ours.
     Module,
@@ -110,7 +110,7 @@ impl Subject {
 }
 
 /// One for all tests: each ioctl stands for itself.
-fn factory() -> BorrowedFd<'static> {
+pub(crate) fn factory() -> BorrowedFd<'static> {
     static FACTORY: OnceLock<Factory> = OnceLock::new();
     FACTORY
         .get_or_init(|| Factory::open().unwrap_or_else(|error| panic!("{error}")))

@@ -11,11 +11,15 @@ use ipcdemo_client::{CounterFlags, Factory, raw};
 use ipcdemo_tests::{Access, Address, Errno, Memory};
 
 /// Every request, with the size of its struct's first version.
-const REQUESTS: [(u32, u32); 4] = [
+const REQUESTS: [(u32, u32); 8] = [
     (raw::IPCDEMO_IOC_NULL, raw::IPCDEMO_NULL_SIZE_VER0),
     (raw::IPCDEMO_IOC_COUNTER, raw::IPCDEMO_COUNTER_SIZE_VER0),
     (raw::IPCDEMO_IOC_WAITQ, raw::IPCDEMO_WAITQ_SIZE_VER0),
     (raw::IPCDEMO_IOC_LIST, raw::IPCDEMO_LIST_SIZE_VER0),
+    (raw::IPCDEMO_IOC_PIPE, raw::IPCDEMO_PIPE_SIZE_VER0),
+    (raw::IPCDEMO_IOC_MKFIFO, raw::IPCDEMO_FIFO_SIZE_VER0),
+    (raw::IPCDEMO_IOC_RMFIFO, raw::IPCDEMO_FIFO_SIZE_VER0),
+    (raw::IPCDEMO_IOC_PIPE_LIMITS, raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0),
 ];
 
 fn open() -> Factory {

@@ -54,7 +54,7 @@ serial! {
     fn another_direction_is_refused() {
         let factory = open();
         for (request, _) in REQUESTS {
-            for direction in [0, 1, 2] {
+            for direction in (0..4).filter(|direction| request >> 30 != *direction) {
                 let request = (request & !(3 << 30)) | (direction << 30);
                 let result = ioctl(&factory, request, Address::NULL);
                 assert_eq!(result, Err(Errno::NOTTY), "request {request:#x}");

@@ -5,7 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::{OpenError, open_node};
-use crate::{Counter, CounterFlags, Null, NullFlags, Object, Waitq, WaitqFlags, raw};
+use crate::{
+    Counter, CounterFlags, Null, NullFlags, Object, PipeFlags, PipeLimits, PipeLimitsChange,
+    PipeReader, PipeWriter, Waitq, WaitqFlags, raw,
+};
 
 /// `/dev/ipcdemo`, which makes objects and tells of those alive.
 #[derive(Debug)]
@@ -56,6 +59,35 @@ impl Factory {
         Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }.into())
     }
 
+    /// Makes a pipe, as `pipe2(2)` does, with room for at least `size` bytes; 0 for
+    /// what the kernel would give.
+    pub fn pipe(&self, size: u32, flags: PipeFlags) -> io::Result<(PipeReader, PipeWriter)> {
+        let mut args = raw::ipcdemo_pipe_args {
+            read_fd: -1,
+            write_fd: -1,
+            flags: flags.bits(),
+            size,
+        };
+        self.call(raw::IPCDEMO_IOC_PIPE, &mut args)?;
+        // SAFETY: The call succeeded, so both are new descriptors, and ours.
+        let ends = [args.read_fd, args.write_fd].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        let [reader, writer] = ends;
+        Ok((reader.into(), writer.into()))
+    }
+
+    /// What users may ask of pipes.
+    pub fn pipe_limits(&self) -> io::Result<PipeLimits> {
+        self.change_pipe_limits(PipeLimitsChange::default())
+    }
+
+    /// Changes that, and gives what holds now. Needs CAP_SYS_RESOURCE, unless there is
+    /// nothing to change.
+    pub fn change_pipe_limits(&self, change: PipeLimitsChange) -> io::Result<PipeLimits> {
+        let mut args: raw::ipcdemo_pipe_limits_args = change.into();
+        self.call(raw::IPCDEMO_IOC_PIPE_LIMITS, &mut args)?;
+        Ok(args.into())
+    }
+
     /// Tells of every live object, in order of their ids. The shared nodes under
     /// `/dev` are not among them.
     ///
@@ -94,7 +126,7 @@ impl Factory {
         Ok(&page[..args.count as usize])
     }
 
-    fn call<T>(&self, request: u32, args: &mut T) -> io::Result<()> {
+    pub(crate) fn call<T>(&self, request: u32, args: &mut T) -> io::Result<()> {
         debug_assert_eq!(raw::request_size(request), size_of::<T>());
         let args: *mut c_void = (&raw mut *args).cast();
         // SAFETY: `args` is the struct whose size the request's number names, and

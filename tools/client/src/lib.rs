@@ -16,16 +16,20 @@
 mod counter;
 mod error;
 mod factory;
+mod fifo;
 mod null;
 mod object;
+mod pipe;
 pub mod raw;
 mod waitq;
 
 pub use counter::{Counter, CounterFlags};
 pub use error::OpenError;
 pub use factory::Factory;
+pub use fifo::{Fifo, fifo_path};
 pub use null::{Null, NullFlags};
 pub use object::{Kind, Object};
+pub use pipe::{PipeFlags, PipeLimits, PipeLimitsChange, PipeReader, PipeWriter};
 pub use waitq::{
     Keys, Listing, PassedOn, Reason, Receipt, StoppedBy, WaitOptions, Waiter, WaiterKind, Waitq,
     WaitqFlags, WakeOptions, WakeReceipt, monotonic,

@@ -13,6 +13,8 @@ pub enum Kind {
     Counter,
     /// A wait queue.
     Waitq,
+    /// A pipe.
+    Pipe,
     /// One that this library, older than the module, does not know.
     Unknown(u32),
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Kind {
             Self::Null => f.pad("null"),
             Self::Counter => f.pad("counter"),
             Self::Waitq => f.pad("waitq"),
+            Self::Pipe => f.pad("pipe"),
             Self::Unknown(kind) => f.pad(&format!("unknown-{kind}")),
         }
     }
@@ -34,6 +37,7 @@ impl From<u32> for Kind {
             raw::IPCDEMO_KIND_NULL => Self::Null,
             raw::IPCDEMO_KIND_COUNTER => Self::Counter,
             raw::IPCDEMO_KIND_WAITQ => Self::Waitq,
+            raw::IPCDEMO_KIND_PIPE => Self::Pipe,
             unknown => Self::Unknown(unknown),
         }
     }
@@ -46,17 +50,19 @@ pub struct Object {
     pub id: u64,
     /// What sort of object it is.
     pub kind: Kind,
-    /// A counter's count, a wait queue's word; 0 for a null object.
+    /// A counter's count, a wait queue's word, how many buffers of a pipe hold
+    /// something; 0 for a null object.
     pub value: u64,
     /// The kind's own flags, such as `CounterFlags::SEMAPHORE`'s bit.
     pub flags: u32,
-    /// How many entries are on its wait queue: sleepers, pollers, epoll items.
+    /// How many entries are on its wait queues: sleepers, pollers, epoll items.
     pub waiters: u32,
 }
 
 impl Object {
     /// Its number among its kind, which `/proc/PID/fdinfo` shows as `eventfd-id`
-    /// of a counter, as `null-id` of a null object and as `waitq-id` of a wait queue.
+    /// of a counter, as `null-id` of a null object, as `waitq-id` of a wait queue and as
+    /// `pipe-id` of a pipe.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.id as u32

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pipes of either make, and what the tests do with them again and again.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use ipcdemo_client::{Factory, PipeFlags, raw};
+use rustix::event::PollFlags;
+use rustix::io;
+
+use crate::subject::{factory, last_error};
+use crate::{Access, Child, Errno, Fd, Memory, Sleeper, Subject, guarded};
+
+/// How many buffers a pipe has to begin with: PIPE_DEF_BUFFERS.
+pub const BUFFERS: usize = 16;
+
+/// What poll(2) says of a read end that has something to read.
+pub const READABLE: PollFlags = PollFlags::IN.union(PollFlags::RDNORM);
+
+/// What poll(2) says of a write end whose pipe has a buffer free.
+pub const WRITABLE: PollFlags = PollFlags::OUT.union(PollFlags::WRNORM);
+
+/// Held for writing while somebody forks: a child has every descriptor of its parent,
+/// and an end that another test closes meanwhile would live on in it.
+static ENDS: RwLock<()> = RwLock::new(());
+
+/// Runs a test's body beside others that do not fork.
+///
+/// # Panics
+///
+/// If the body does, or does not end.
+pub fn together(body: impl FnOnce() + Send + 'static) {
+    let _ends = ENDS.read().unwrap_or_else(PoisonError::into_inner);
+    guarded(body);
+}
+
+/// Runs a test's body that forks, or that changes what the whole system has.
+///
+/// # Panics
+///
+/// If the body does, or does not end.
+pub fn alone(body: impl FnOnce() + Send + 'static) {
+    let _ends = ENDS.write().unwrap_or_else(PoisonError::into_inner);
+    guarded(body);
+}
+
+impl Subject {
+    /// A pipe that blocks: the end to read from, and the end to write to.
+    #[must_use]
+    pub fn pipe(self) -> (Fd, Fd) {
+        self.pipe_with(PipeFlags::empty())
+    }
+
+    /// A pipe that fails instead of blocking.
+    #[must_use]
+    pub fn nonblocking_pipe(self) -> (Fd, Fd) {
+        self.pipe_with(PipeFlags::NONBLOCK)
+    }
+
+    /// A pipe with these flags, and closed on exec besides.
+    ///
+    /// # Panics
+    ///
+    /// If there is none to be had.
+    #[must_use]
+    pub fn pipe_with(self, flags: PipeFlags) -> (Fd, Fd) {
+        match self.create_pipe((flags | PipeFlags::CLOEXEC).bits()) {
+            Ok((reader, writer)) => (Arc::new(reader), Arc::new(writer)),
+            Err(error) => panic!("{self:?}: cannot make a pipe: {error}"),
+        }
+    }
+
+    /// A pipe with these flags and so many buffers, each of a page.
+    ///
+    /// # Panics
+    ///
+    /// If there is none to be had.
+    #[must_use]
+    pub fn pipe_of(self, buffers: usize, flags: PipeFlags) -> (Fd, Fd) {
+        let (reader, writer) = self.pipe_with(flags);
+        let size = (buffers * crate::PAGE) as u32;
+        assert_eq!(self.set_size(&writer, size), Ok(size));
+        (reader, writer)
+    }
+
+    /// Asks for a pipe with any bits as flags. Without any, by pipe(2).
+    ///
+    /// # Panics
+    ///
+    /// If the module is not loaded.
+    pub fn create_pipe(self, flags: u32) -> Result<(OwnedFd, OwnedFd), Errno> {
+        let mut args = pipe_args(flags);
+        let fds = [&raw mut args.read_fd, &raw mut args.write_fd];
+        // SAFETY: The struct begins with the two numbers, as pipe2's array does.
+        unsafe { self.call_pipe(flags, fds[0].cast()) }?;
+        // SAFETY: The call succeeded, so these are new descriptors, and ours.
+        let ends = [args.read_fd, args.write_fd].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(ends.into())
+    }
+
+    /// Asks for a pipe whose numbers can be told in the first `told` bytes only; it must
+    /// be refused.
+    pub fn create_untold_pipe(self, told: usize) -> Errno {
+        let memory = Memory::new(Access::ReadWrite);
+        let address = match (self, told) {
+            // What is read to its end before it is written to.
+            (Self::Module, 0) => {
+                let args = pipe_args(0);
+                let words = [
+                    args.read_fd as u32,
+                    args.write_fd as u32,
+                    args.flags,
+                    args.size,
+                ];
+                let address = memory.store(words.map(u32::to_ne_bytes).as_flattened());
+                memory.protect(Access::ReadOnly);
+                address
+            }
+            _ => memory.before_end(told),
+        };
+        // SAFETY: The kernel faults before it has written both.
+        let result = unsafe { self.call_pipe(0, address.pointer()) };
+        result.expect_err("the numbers cannot be told")
+    }
+
+    /// # Safety
+    ///
+    /// `fds` must point to a `struct ipcdemo_pipe_args`, or to two numbers if it is the
+    /// kernel's pipe, or where the kernel can do no harm.
+    unsafe fn call_pipe(self, flags: u32, fds: *mut i32) -> Result<(), Errno> {
+        let result = match self {
+            // SAFETY: By the caller.
+            Self::Native if flags == 0 => unsafe { libc::syscall(libc::SYS_pipe, fds) as i32 },
+            // SAFETY: By the caller.
+            Self::Native => unsafe { libc::syscall(libc::SYS_pipe2, fds, flags) as i32 },
+            Self::Module => {
+                // SAFETY: By the caller.
+                let result = unsafe { raw::ioctl(factory(), raw::IPCDEMO_IOC_PIPE, fds.cast()) };
+                return result.map(drop).map_err(errno);
+            }
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(last_error())
+        }
+    }
+
+    /// Asks for a capacity, and gives the one that there is then.
+    pub fn set_size(self, fd: impl AsFd, size: u32) -> Result<u32, Errno> {
+        self.size_call(
+            &fd,
+            libc::F_SETPIPE_SZ,
+            raw::IPCDEMO_IOC_PIPE_SET_SIZE,
+            size,
+        )
+    }
+
+    /// The capacity.
+    pub fn size(self, fd: impl AsFd) -> Result<u32, Errno> {
+        self.size_call(&fd, libc::F_GETPIPE_SZ, raw::IPCDEMO_IOC_PIPE_GET_SIZE, 0)
+    }
+
+    fn size_call(
+        self,
+        fd: &impl AsFd,
+        command: i32,
+        request: u32,
+        size: u32,
+    ) -> Result<u32, Errno> {
+        let result = match self {
+            // SAFETY: These commands take a number.
+            Self::Native => match unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), command, size) } {
+                -1 => Err(last_error()),
+                size => Ok(size),
+            },
+            Self::Module => {
+                let argument = std::ptr::without_provenance_mut(size as usize);
+                // SAFETY: So do these requests.
+                unsafe { raw::ioctl(fd.as_fd(), request, argument) }.map_err(errno)
+            }
+        };
+        result.map(|size| size as u32)
+    }
+
+    /// The value of a limit of all pipes.
+    #[must_use]
+    pub fn limit(self, limit: Limit) -> u64 {
+        self.limit_call(limit, None).unwrap()
+    }
+
+    /// Changes a limit, until what is returned is dropped.
+    pub fn set_limit(self, limit: Limit, value: u64) -> Result<Limited, Errno> {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.limit(limit);
+        self.limit_call(limit, Some(value))?;
+        Ok(Limited {
+            subject: self,
+            limit,
+            before,
+            _turn: turn,
+        })
+    }
+
+    fn limit_call(self, limit: Limit, value: Option<u64>) -> Result<u64, Errno> {
+        match self {
+            Self::Native => {
+                let path = format!("/proc/sys/fs/{}", limit.name());
+                if let Some(value) = value {
+                    fs::write(&path, value.to_string()).map_err(errno)?;
+                }
+                Ok(fs::read_to_string(&path)
+                    .map_err(errno)?
+                    .trim()
+                    .parse()
+                    .unwrap())
+            }
+            Self::Module => {
+                let mut args = raw::ipcdemo_pipe_limits_args::default();
+                if let Some(value) = value {
+                    args.set = limit.bit();
+                    match limit {
+                        Limit::MaxSize => args.max_size = value as u32,
+                        Limit::UserPagesSoft => args.user_pages_soft = value,
+                        Limit::UserPagesHard => args.user_pages_hard = value,
+                    }
+                }
+                let pointer = (&raw mut args).cast();
+                // SAFETY: `args` is what this request asks for.
+                unsafe { raw::ioctl(factory(), raw::IPCDEMO_IOC_PIPE_LIMITS, pointer) }
+                    .map_err(errno)?;
+                Ok(match limit {
+                    Limit::MaxSize => args.max_size.into(),
+                    Limit::UserPagesSoft => args.user_pages_soft,
+                    Limit::UserPagesHard => args.user_pages_hard,
+                })
+            }
+        }
+    }
+}
+
+fn pipe_args(flags: u32) -> raw::ipcdemo_pipe_args {
+    raw::ipcdemo_pipe_args {
+        read_fd: -1,
+        write_fd: -1,
+        flags,
+        size: 0,
+    }
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap()
+}
+
+/// What users may not exceed.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// The size that a user may ask for.
+    MaxSize,
+    /// The pages beyond which new pipes are small.
+    UserPagesSoft,
+    /// The pages beyond which there are no new pipes.
+    UserPagesHard,
+}
+
+impl Limit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::MaxSize => "pipe-max-size",
+            Self::UserPagesSoft => "pipe-user-pages-soft",
+            Self::UserPagesHard => "pipe-user-pages-hard",
+        }
+    }
+
+    fn bit(self) -> u32 {
+        match self {
+            Self::MaxSize => raw::IPCDEMO_LIMIT_MAX_SIZE,
+            Self::UserPagesSoft => raw::IPCDEMO_LIMIT_USER_PAGES_SOFT,
+            Self::UserPagesHard => raw::IPCDEMO_LIMIT_USER_PAGES_HARD,
+        }
+    }
+}
+
+/// A limit that is another for a while. One test at a time has one.
+#[derive(Debug)]
+pub struct Limited {
+    subject: Subject,
+    limit: Limit,
+    before: u64,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        self.subject
+            .limit_call(self.limit, Some(self.before))
+            .unwrap();
+    }
+}
+
+/// Runs `body` in a child that is an unprivileged user, and gives the child's exit code: 0
+/// if the body returns, and 101 if it panics.
+#[must_use]
+pub fn as_user(uid: u32, body: impl FnOnce()) -> i32 {
+    // The user may not open it. Native tests run without it as well.
+    if Path::new(Factory::PATH).exists() {
+        factory();
+    }
+    let child = Child::fork(|| {
+        // SAFETY: The child has one thread.
+        unsafe {
+            assert_eq!(libc::setresgid(uid, uid, uid), 0);
+            assert_eq!(libc::setresuid(uid, uid, uid), 0);
+        }
+        body();
+        0
+    });
+    child.wait()
+}
+
+/// Bytes that tell their place: none of 251 in a row is the same, nor do those of two
+/// pages agree.
+#[must_use]
+pub fn bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index % 251) as u8).collect()
+}
+
+/// read(2): what arrives, at most so many bytes.
+pub fn take(fd: impl AsFd, length: usize) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; length];
+    let got = io::read(fd, &mut buffer)?;
+    buffer.truncate(got);
+    Ok(buffer)
+}
+
+/// write(2).
+pub fn put(fd: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
+    io::write(fd, bytes)
+}
+
+/// Fills an empty pipe's buffers, each with a whole page, and gives what it wrote.
+///
+/// # Panics
+///
+/// If there is more or less room.
+pub fn fill(subject: Subject, writer: &Fd) -> Vec<u8> {
+    let all = bytes(subject.size(writer).unwrap() as usize);
+    assert_eq!(put(writer, &all), Ok(all.len()));
+    all
+}
+
+/// How many bytes there are to read.
+///
+/// # Panics
+///
+/// If FIONREAD fails.
+pub fn queued(fd: impl AsFd) -> usize {
+    io::ioctl_fionread(fd).unwrap() as usize
+}
+
+/// A name by which an end can be opened once more.
+pub fn path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+impl Sleeper<Result<Vec<u8>, Errno>> {
+    /// A thread that sleeps in read(2).
+    #[must_use]
+    pub fn taking(reader: &Fd, length: usize) -> Self {
+        let reader = Fd::clone(reader);
+        Self::new(&[libc::SYS_read], move || take(&reader, length))
+    }
+}
+
+impl Sleeper<Result<usize, Errno>> {
+    /// A thread that sleeps in write(2).
+    #[must_use]
+    pub fn putting(writer: &Fd, bytes: &[u8]) -> Self {
+        let (writer, bytes) = (Fd::clone(writer), bytes.to_vec());
+        Self::new(&[libc::SYS_write], move || put(&writer, &bytes))
+    }
+}
+
+impl Sleeper<Result<PollFlags, Errno>> {
+    /// A thread that sleeps in poll(2).
+    #[must_use]
+    pub fn polling(fd: &Fd, events: PollFlags) -> Self {
+        let fd = Fd::clone(fd);
+        Self::new(&[libc::SYS_ppoll], move || {
+            let mut fds = [rustix::event::PollFd::new(&fd, events)];
+            rustix::event::poll(&mut fds, None)?;
+            Ok(fds[0].revents())
+        })
+    }
+}
+
+/// A thread's signals of one kind, which it has blocked and looks for instead.
+#[derive(Debug)]
+pub struct Blocked(i32);
+
+impl Blocked {
+    /// Blocks a signal in the calling thread, and in those that it makes.
+    ///
+    /// # Panics
+    ///
+    /// If that is not possible.
+    #[must_use]
+    pub fn new(signal: i32) -> Self {
+        let blocked = Self(signal);
+        let set = blocked.set();
+        // SAFETY: The set is initialized; the old one is not asked for.
+        let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+        assert_eq!(result, 0);
+        blocked
+    }
+
+    /// Takes a signal that the calling thread has been sent, if there is one.
+    #[must_use]
+    pub fn next(&self) -> Option<libc::siginfo_t> {
+        let now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let set = self.set();
+        let mut info = std::mem::MaybeUninit::uninit();
+        // SAFETY: It writes `info`, if it returns a signal.
+        match unsafe { libc::sigtimedwait(&set, info.as_mut_ptr(), &now) } {
+            -1 => None,
+            // SAFETY: As it has.
+            _ => Some(unsafe { info.assume_init() }),
+        }
+    }
+
+    /// How many such signals the calling thread has been sent.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        std::iter::from_fn(|| self.next()).count()
+    }
+
+    fn set(&self) -> libc::sigset_t {
+        let mut set = std::mem::MaybeUninit::uninit();
+        // SAFETY: `sigemptyset` initializes it.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), self.0);
+            set.assume_init()
+        }
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where ours is not what the kernel's is: calls that take the kernel's own pipes to
+//! pieces, and no file of anybody else's. The README has these in its table.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use ipcdemo_tests::pipe::{put, queued, take, together};
+use ipcdemo_tests::{Errno, Fd, Subject};
+use rustix::fs::{MemfdFlags, Mode, OFlags, fcntl_setfl, memfd_create, open, sendfile};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{IoSliceRaw, SpliceFlags, splice, tee, vmsplice};
+
+const NATIVE: Subject = Subject::Native;
+const NONE: SpliceFlags = SpliceFlags::empty();
+
+/// A pipe of ours with three bytes in it.
+fn ours() -> (Fd, Fd) {
+    let (reader, writer) = Subject::Module.pipe();
+    assert_eq!(put(&writer, b"abc"), Ok(3));
+    (reader, writer)
+}
+
+fn splice_3(from: impl AsFd, to: impl AsFd) -> Result<usize, Errno> {
+    splice(from, None, to, None, 3, NONE)
+}
+
+/// fs/splice.c, do_tee: what is in a pipe cannot be shared with another.
+#[test]
+fn it_cannot_be_teed() {
+    together(|| {
+        let ((reader, writer), (theirs, to_theirs)) = (ours(), NATIVE.pipe());
+        assert_eq!(tee(&reader, &to_theirs, 3, NONE), Err(Errno::INVAL));
+        assert_eq!(put(&to_theirs, b"def"), Ok(3));
+        assert_eq!(tee(&theirs, &writer, 3, NONE), Err(Errno::INVAL));
+        assert_eq!(queued(&reader), 3);
+    });
+}
+
+/// fs/splice.c, vmsplice: nor can a process's pages be given to it, or taken from it.
+#[test]
+fn no_memory_can_be_spliced() {
+    together(|| {
+        let (reader, writer) = ours();
+        let mut byte = [0];
+        let segments = [IoSliceRaw::from_slice_mut(&mut byte)];
+        for end in [reader, writer] {
+            // SAFETY: Nothing is given away that is not the array, nor written beside it.
+            let result = unsafe { vmsplice(&end, &segments, NONE) };
+            assert_eq!(result, Err(Errno::BADF));
+        }
+    });
+}
+
+/// fs/pipe.c:1503, 1516: its size is asked and set by ioctl, and not by fcntl.
+#[test]
+fn fcntl_does_not_know_its_size() {
+    together(|| {
+        let (reader, writer) = ours();
+        for end in [reader, writer] {
+            assert_eq!(NATIVE.size(&end), Err(Errno::BADF));
+            assert_eq!(NATIVE.set_size(&end, 4096), Err(Errno::BADF));
+        }
+    });
+}
+
+/// fs/splice.c:1381: from ours to a file or a socket, and to ours from a file, there is no
+/// pipe that the kernel knows.
+#[test]
+fn only_to_and_from_their_pipes_it_can_be_spliced() {
+    together(|| {
+        let (reader, writer) = ours();
+        let file = memfd_create("file", MemfdFlags::CLOEXEC).unwrap();
+        let kind = (
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+        );
+        let (socket, _peer) = socketpair(kind.0, kind.1, kind.2, None).unwrap();
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let [null, zero] =
+            ["/dev/null", "/dev/zero"].map(|path| open(path, flags, Mode::empty()).unwrap());
+        for target in [&file, &socket, &null] {
+            assert_eq!(splice_3(&reader, target), Err(Errno::INVAL));
+        }
+        for source in [&file, &socket, &zero] {
+            assert_eq!(splice_3(source, &writer), Err(Errno::INVAL));
+        }
+        assert_eq!(queued(&reader), 3);
+    });
+}
+
+/// fs/splice.c:1381: nor from ours to ours.
+#[test]
+fn two_of_ours_cannot_be_spliced() {
+    together(|| {
+        let ((reader, _writer), (_other, to_other)) = (ours(), ours());
+        assert_eq!(splice_3(&reader, &to_other), Err(Errno::INVAL));
+    });
+}
+
+/// fs/splice.c:1316, 1330, 1360: a position in it is invalid, and not ESPIPE.
+#[test]
+fn a_position_to_splice_at_is_invalid() {
+    together(|| {
+        let ((reader, writer), (theirs, to_theirs)) = (ours(), NATIVE.pipe());
+        let mut position = 0;
+        let at = Some(&mut position);
+        assert_eq!(
+            splice(&reader, at, &to_theirs, None, 3, NONE),
+            Err(Errno::INVAL)
+        );
+        assert_eq!(put(&to_theirs, b"def"), Ok(3));
+        let at = Some(&mut position);
+        assert_eq!(
+            splice(&theirs, None, &writer, at, 3, NONE),
+            Err(Errno::INVAL)
+        );
+    });
+}
+
+/// fs/splice.c:1338: nor may it be in append mode, which means nothing to a pipe.
+#[test]
+fn nothing_is_spliced_in_append_mode() {
+    together(|| {
+        let ((_reader, writer), (theirs, to_theirs)) = (ours(), NATIVE.pipe());
+        assert_eq!(put(&to_theirs, b"def"), Ok(3));
+        fcntl_setfl(&writer, OFlags::APPEND).unwrap();
+        assert_eq!(splice_3(&theirs, &writer), Err(Errno::INVAL));
+    });
+}
+
+/// fs/splice.c:1280, splice_file_to_pipe: as a file it can be sent to one of their pipes.
+#[test]
+fn it_can_be_sent_to_a_pipe() {
+    together(|| {
+        let ((reader, _writer), (theirs, to_theirs)) = (ours(), NATIVE.pipe());
+        assert_eq!(sendfile(&to_theirs, &reader, None, 100), Ok(3));
+        assert_eq!(take(&theirs, 100).unwrap(), b"abc");
+        let (theirs, to_theirs) = NATIVE.pipe();
+        assert_eq!(put(&to_theirs, b"abc"), Ok(3));
+        let (_other, to_other) = NATIVE.pipe();
+        assert_eq!(sendfile(&to_other, &theirs, None, 100), Err(Errno::INVAL));
+    });
+}
+
+/// fs/pipe.c:1018: none of ours is a watch queue.
+#[test]
+fn it_is_no_watch_queue() {
+    together(|| {
+        let result = Subject::Module.create_pipe(OFlags::EXCL.bits());
+        assert_eq!(result.err(), Some(Errno::INVAL));
+    });
+}
+
+/// fs/proc/fd.c: fdinfo has lines of its own.
+#[test]
+fn fdinfo_tells_more() {
+    together(|| {
+        let told = |end: &Fd| {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", end.as_raw_fd()));
+            info.unwrap()
+                .lines()
+                .filter(|line| line.starts_with("pipe-"))
+                .count()
+        };
+        assert_eq!(told(&NATIVE.pipe().0), 0);
+        assert_eq!(told(&ours().0), 9);
+    });
+}

@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel's pipe has no equal of: the requests that make and limit ours, and
+//! what can be seen of it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use ipcdemo_client::{
+    Factory, Kind, Object, PipeFlags, PipeLimits, PipeLimitsChange, PipeReader, PipeWriter, raw,
+};
+use ipcdemo_tests::epoll::{Epoll, EventFlags};
+use ipcdemo_tests::pipe::{Limit, alone, as_user, bytes, fill, put, take, together};
+use ipcdemo_tests::{Access, Address, Errno, Fd, Memory, PAGE, Sleeper, Subject, ioctl, until};
+use rustix::event::PollFlags;
+use rustix::fs::fstat;
+
+const MODULE: Subject = Subject::Module;
+const BYTES: u32 = PAGE as u32;
+const CLOEXEC: u32 = PipeFlags::CLOEXEC.bits();
+
+/// Both requests to the factory, with the size of its struct's first version.
+const REQUESTS: [(u32, u32); 2] = [
+    (raw::IPCDEMO_IOC_PIPE, raw::IPCDEMO_PIPE_SIZE_VER0),
+    (
+        raw::IPCDEMO_IOC_PIPE_LIMITS,
+        raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0,
+    ),
+];
+
+/// The capacity that is asked for when it is made is rounded as one that is set is.
+#[test]
+fn it_is_made_as_large_as_asked() {
+    together(|| {
+        let factory = open();
+        for (asked, got) in [
+            (0, 16),
+            (1, 1),
+            (BYTES + 1, 2),
+            (1 << 20, 256),
+            (1 << 21, 512),
+        ] {
+            let (reader, writer) = factory.pipe(asked, PipeFlags::CLOEXEC).unwrap();
+            assert_eq!(reader.capacity().unwrap(), got * BYTES, "{asked}");
+            assert_eq!(writer.capacity().unwrap(), got * BYTES, "{asked}");
+        }
+    });
+}
+
+/// And refused as one that is set is.
+#[test]
+fn too_large_a_pipe_is_not_made() {
+    together(|| {
+        let result = open().pipe((1 << 31) + 1, PipeFlags::CLOEXEC);
+        assert_eq!(errno(result), Errno::INVAL);
+    });
+}
+
+/// A user may have no larger one than by setting it.
+#[test]
+fn a_user_may_not_have_a_larger_one_made() {
+    alone(|| {
+        let factory = open();
+        let code = as_user(40_030, || {
+            let (reader, _writer) = factory.pipe(1 << 20, PipeFlags::CLOEXEC).unwrap();
+            assert_eq!(reader.capacity().unwrap(), 1 << 20);
+            let result = factory.pipe((1 << 20) + 1, PipeFlags::CLOEXEC);
+            assert_eq!(errno(result), Errno::PERM);
+        });
+        assert_eq!(code, 0);
+    });
+}
+
+/// The pages of one that is made larger count as those do that grew, and those of one that
+/// is not made do not.
+#[test]
+fn pages_asked_for_are_counted() {
+    alone(|| {
+        let factory = open();
+        let _limited = MODULE.set_limit(Limit::UserPagesHard, 60).unwrap();
+        let code = as_user(40_031, || {
+            let pages = || factory.pipe_limits().unwrap().user_pages;
+            assert_eq!(pages(), 0);
+            let large = factory.pipe(32 * BYTES, PipeFlags::CLOEXEC).unwrap();
+            assert_eq!(pages(), 32);
+            let result = factory.pipe(32 * BYTES, PipeFlags::CLOEXEC);
+            assert_eq!(errno(result), Errno::PERM);
+            assert_eq!(pages(), 32);
+            let _small = factory.pipe(8 * BYTES, PipeFlags::CLOEXEC).unwrap();
+            assert_eq!(pages(), 40);
+            drop(large);
+            assert_eq!(pages(), 8);
+        });
+        assert_eq!(code, 0);
+    });
+}
+
+/// The typed face of it works: what goes in comes out, and sizes can be changed.
+#[test]
+fn the_client_reads_and_writes() {
+    use std::io::{Read, Write};
+    together(|| {
+        let (mut reader, mut writer) = open().pipe(0, PipeFlags::NONBLOCK).unwrap();
+        assert_eq!(writer.set_capacity(5000).unwrap(), 2 * BYTES);
+        assert_eq!(reader.capacity().unwrap(), 2 * BYTES);
+        assert_eq!(writer.write(&bytes(3 * PAGE)).unwrap(), 2 * PAGE);
+        assert_eq!(errno(reader.set_capacity(BYTES)), Errno::BUSY);
+        let mut all = vec![0; 2 * PAGE];
+        reader.read_exact(&mut all).unwrap();
+        assert_eq!(all, bytes(2 * PAGE));
+        let ends = [OwnedFd::from(reader), OwnedFd::from(writer)];
+        let [reader, writer] = ends;
+        let (mut reader, writer) = (PipeReader::from(reader), PipeWriter::from(writer));
+        drop(writer);
+        assert_eq!(reader.read(&mut all).unwrap(), 0);
+    });
+}
+
+/// fdinfo tells what is there, at both ends the same.
+#[test]
+fn fdinfo_tells_the_state() {
+    together(|| {
+        let (reader, writer) = MODULE.pipe_of(4, PipeFlags::empty());
+        let before = fdinfo(&reader);
+        assert_eq!(before, fdinfo(&writer));
+        assert_eq!(before["pipe-occupancy"], 0);
+        assert_eq!(before["pipe-max-usage"], 4);
+        assert_eq!((before["pipe-readers"], before["pipe-writers"]), (1, 1));
+        assert_eq!(
+            (before["pipe-rd-waiters"], before["pipe-wr-waiters"]),
+            (0, 0)
+        );
+        assert_eq!(put(&writer, &bytes(2 * PAGE + 1)), Ok(2 * PAGE + 1));
+        let full = fdinfo(&reader);
+        assert_eq!(full["pipe-occupancy"], 3);
+        assert_eq!(full["pipe-head"], full["pipe-tail"] + 3);
+        take(&reader, PAGE).unwrap();
+        let less = fdinfo(&reader);
+        assert_eq!(less["pipe-occupancy"], 2);
+        assert_eq!(less["pipe-head"], full["pipe-head"]);
+        assert_eq!(less["pipe-tail"], full["pipe-tail"] + 1);
+    });
+}
+
+/// And who is there.
+#[test]
+fn fdinfo_tells_who_waits() {
+    together(|| {
+        let (reader, writer) = MODULE.pipe_of(1, PipeFlags::empty());
+        let waiters = || {
+            let info = fdinfo(&writer);
+            (info["pipe-rd-waiters"], info["pipe-wr-waiters"])
+        };
+        let sleeper = Sleeper::taking(&reader, PAGE);
+        assert_eq!(waiters(), (1, 0));
+        let _set = Epoll::of(&reader, EventFlags::IN);
+        let _other = Epoll::of(&writer, EventFlags::OUT);
+        assert_eq!(waiters(), (2, 1));
+        fill(MODULE, &writer);
+        assert_eq!(sleeper.join().unwrap().len(), PAGE);
+        assert_eq!(waiters(), (1, 1));
+        fill(MODULE, &writer);
+        let sleepers = [(); 2].map(|()| Sleeper::putting(&writer, b"a"));
+        assert_eq!(waiters(), (1, 3));
+        drop(reader);
+        for sleeper in sleepers {
+            assert_eq!(sleeper.join(), Err(Errno::PIPE));
+        }
+        assert_eq!(fdinfo(&writer)["pipe-readers"], 0);
+        assert_eq!(fdinfo(&writer)["pipe-writers"], 1);
+    });
+}
+
+/// Each pipe has an id of its own, by which the factory lists it.
+#[test]
+fn it_is_listed() {
+    together(|| {
+        let factory = open();
+        let ((reader, writer), (other, _other_writer)) = (MODULE.pipe(), MODULE.pipe());
+        assert_ne!(fdinfo(&reader)["pipe-id"], fdinfo(&other)["pipe-id"]);
+        let object = listed(&factory, &reader).unwrap();
+        assert_eq!(Some(object), listed(&factory, &writer));
+        assert_eq!(
+            (object.kind, object.value, object.waiters),
+            (Kind::Pipe, 0, 0)
+        );
+        assert_eq!(put(&writer, &bytes(PAGE + 1)), Ok(PAGE + 1));
+        assert_eq!(put(&writer, &bytes(1)), Ok(1));
+        let _set = Epoll::of(&reader, EventFlags::IN);
+        let poller = Sleeper::polling(&writer, PollFlags::PRI);
+        let object = listed(&factory, &reader).unwrap();
+        assert_eq!((object.value, object.waiters), (2, 2));
+        drop(reader);
+        assert_eq!(poller.join(), Ok(PollFlags::ERR));
+    });
+}
+
+/// It is listed as long as an end is open.
+#[test]
+fn a_closed_pipe_is_gone() {
+    alone(|| {
+        let factory = open();
+        let (reader, writer) = MODULE.pipe();
+        let object = listed(&factory, &reader).unwrap();
+        drop(reader);
+        assert_eq!(listed(&factory, &writer), Some(object));
+        drop(writer);
+        assert!(
+            !factory
+                .list()
+                .unwrap()
+                .iter()
+                .any(|other| other.id == object.id)
+        );
+    });
+}
+
+/// The limits are told to everybody.
+#[test]
+fn everybody_is_told_the_limits() {
+    alone(|| {
+        let factory = open();
+        let limits = factory.pipe_limits().unwrap();
+        let expected = PipeLimits {
+            max_size: 1 << 20,
+            user_pages_soft: 16 * 1024,
+            user_pages_hard: 0,
+            user_pages: limits.user_pages,
+        };
+        assert_eq!(limits, expected);
+        let code = as_user(40_032, || {
+            let theirs = factory.pipe_limits().unwrap();
+            assert_eq!(
+                theirs,
+                PipeLimits {
+                    user_pages: 0,
+                    ..limits
+                }
+            );
+            let _pipe = MODULE.pipe();
+            assert_eq!(factory.pipe_limits().unwrap().user_pages, 16);
+        });
+        assert_eq!(code, 0);
+    });
+}
+
+/// To change one takes CAP_SYS_RESOURCE; what is not named stays.
+#[test]
+fn limits_are_changed_one_by_one() {
+    alone(|| {
+        let factory = open();
+        let before = factory.pipe_limits().unwrap();
+        let soft = PipeLimitsChange {
+            user_pages_soft: Some(7),
+            ..PipeLimitsChange::default()
+        };
+        let hard = PipeLimitsChange {
+            user_pages_hard: Some(1 << 40),
+            ..PipeLimitsChange::default()
+        };
+        let size = PipeLimitsChange {
+            max_size: Some(5000),
+            ..PipeLimitsChange::default()
+        };
+        let code = as_user(40_033, || {
+            for change in [soft, hard, size] {
+                assert_eq!(errno(factory.change_pipe_limits(change)), Errno::PERM);
+            }
+        });
+        assert_eq!(code, 0);
+        assert_eq!(factory.pipe_limits().unwrap(), before);
+        let expected = PipeLimits {
+            user_pages_soft: 7,
+            ..before
+        };
+        assert_eq!(factory.change_pipe_limits(soft).unwrap(), expected);
+        let expected = PipeLimits {
+            user_pages_hard: 1 << 40,
+            ..expected
+        };
+        assert_eq!(factory.change_pipe_limits(hard).unwrap(), expected);
+        let expected = PipeLimits {
+            max_size: 2 * BYTES,
+            ..expected
+        };
+        assert_eq!(factory.change_pipe_limits(size).unwrap(), expected);
+        let all = PipeLimitsChange {
+            max_size: Some(before.max_size),
+            user_pages_soft: Some(before.user_pages_soft),
+            user_pages_hard: Some(before.user_pages_hard),
+        };
+        assert_eq!(factory.change_pipe_limits(all).unwrap(), before);
+    });
+}
+
+/// One that cannot be is refused together with those that could.
+#[test]
+fn limits_are_changed_together_or_not() {
+    alone(|| {
+        let factory = open();
+        let before = factory.pipe_limits().unwrap();
+        let change = PipeLimitsChange {
+            max_size: Some((1 << 31) + 1),
+            user_pages_soft: Some(7),
+            user_pages_hard: Some(8),
+        };
+        assert_eq!(errno(factory.change_pipe_limits(change)), Errno::INVAL);
+        assert_eq!(factory.pipe_limits().unwrap(), before);
+    });
+}
+
+/// A limit that nobody knows cannot be set.
+#[test]
+fn unknown_limits_are_refused() {
+    together(|| {
+        let factory = open();
+        for bit in (3..u32::BITS).map(|bit| 1_u32 << bit) {
+            let mut args = vec![0; raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0 as usize];
+            args[..4].copy_from_slice(&bit.to_ne_bytes());
+            let result = send(&factory, raw::IPCDEMO_IOC_PIPE_LIMITS, &args);
+            assert_eq!(result, Err(Errno::INVAL), "{bit:#x}");
+        }
+    });
+}
+
+/// Neither struct is shorter than its first version.
+#[test]
+fn short_structs_are_refused() {
+    together(|| {
+        let factory = open();
+        for (request, size) in REQUESTS {
+            for short in 0..size as usize {
+                let request = raw::with_size(request, short);
+                let result = send(&factory, request, &vec![0; short]);
+                assert_eq!(result, Err(Errno::INVAL), "request {request:#x}");
+            }
+        }
+    });
+}
+
+/// A longer one is taken if what is unknown is zero, and is E2BIG if not.
+#[test]
+fn tails_must_be_zero() {
+    together(|| {
+        let factory = open();
+        for (request, size) in REQUESTS {
+            for (length, byte) in [(1, 0), (8, 7), (100, 64)] {
+                let mut args = vec![0; size as usize + length];
+                let request = raw::with_size(request, args.len());
+                args[size as usize + byte] = 1;
+                assert_eq!(
+                    send(&factory, request, &args),
+                    Err(Errno::TOOBIG),
+                    "{request:#x}"
+                );
+            }
+        }
+        let args = vec![0; raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0 as usize + 100];
+        let request = raw::with_size(raw::IPCDEMO_IOC_PIPE_LIMITS, args.len());
+        assert_eq!(send(&factory, request, &args), Ok(0));
+    });
+}
+
+/// A struct that cannot be read, or not be written, is EFAULT.
+#[test]
+fn structs_out_of_reach_fault() {
+    together(|| {
+        let factory = open();
+        for (request, size) in REQUESTS {
+            let size = size as usize;
+            let (none, some) = (Memory::new(Access::None), Memory::new(Access::ReadWrite));
+            let places = [
+                Address::NULL,
+                Address::KERNEL,
+                none.before_end(size),
+                some.before_end(size - 1),
+            ];
+            for address in places {
+                assert_eq!(
+                    send_to(&factory, request, address),
+                    Err(Errno::FAULT),
+                    "{address:?}"
+                );
+            }
+            let mut args = vec![0; size];
+            if request == raw::IPCDEMO_IOC_PIPE {
+                args[8..12].copy_from_slice(&CLOEXEC.to_ne_bytes());
+            }
+            let address = some.store(&args);
+            some.protect(Access::ReadOnly);
+            assert_eq!(send_to(&factory, request, address), Err(Errno::FAULT));
+        }
+    });
+}
+
+/// A limit is not changed if what holds then cannot be told.
+#[test]
+fn an_untold_limit_is_not_changed() {
+    alone(|| {
+        let factory = open();
+        let before = factory.pipe_limits().unwrap();
+        // So that a failure here is none elsewhere.
+        let _restored = MODULE.set_limit(Limit::UserPagesSoft, before.user_pages_soft);
+        let mut args = vec![0; raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0 as usize];
+        args[..4].copy_from_slice(&raw::IPCDEMO_LIMIT_USER_PAGES_SOFT.to_ne_bytes());
+        args[8..16].copy_from_slice(&7_u64.to_ne_bytes());
+        let memory = Memory::new(Access::ReadWrite);
+        let address = memory.store(&args);
+        memory.protect(Access::ReadOnly);
+        let result = send_to(&factory, raw::IPCDEMO_IOC_PIPE_LIMITS, address);
+        assert_eq!(result, Err(Errno::FAULT));
+        assert_eq!(factory.pipe_limits().unwrap(), before);
+    });
+}
+
+/// What is made with any flag but those known is not made.
+#[test]
+fn unknown_flags_come_before_the_size() {
+    together(|| {
+        let args = [0, 0, 1 << 5, 1 << 20].map(u32::to_ne_bytes);
+        let result = send(&open(), raw::IPCDEMO_IOC_PIPE, args.as_flattened());
+        assert_eq!(result, Err(Errno::INVAL));
+    });
+}
+
+/// The requests for the size are those of a pipe's descriptors: the factory, and the
+/// kernel's pipes, know none of them.
+#[test]
+fn only_ours_know_the_requests() {
+    together(|| {
+        let (reader, _writer) = Subject::Native.pipe();
+        assert_eq!(MODULE.size(open()), Err(Errno::NOTTY));
+        assert_eq!(MODULE.size(reader), Err(Errno::NOTTY));
+    });
+}
+
+/// Its file system is not the kernel's: no two pipes are taken for one.
+#[test]
+fn it_is_on_a_file_system_of_its_own() {
+    together(|| {
+        let [ours, theirs] =
+            [MODULE, Subject::Native].map(|subject| fstat(subject.pipe().0).unwrap().st_dev);
+        assert_ne!(ours, theirs);
+    });
+}
+
+/// A pipe that many threads close at once is gone once.
+#[test]
+fn ends_may_be_closed_at_once() {
+    alone(|| {
+        let factory = open();
+        for _ in 0..50 {
+            let (reader, writer) = MODULE.pipe();
+            let object = listed(&factory, &reader).unwrap();
+            let threads = [reader, writer].map(|end| std::thread::spawn(move || drop(end)));
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            until("the pipe is gone", || {
+                !factory
+                    .list()
+                    .unwrap()
+                    .iter()
+                    .any(|other| other.id == object.id)
+            });
+        }
+    });
+}
+
+fn open() -> Factory {
+    Factory::open().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn errno<T>(result: std::io::Result<T>) -> Errno {
+    Errno::from_io_error(&result.err().expect("it is refused")).unwrap()
+}
+
+/// Sends a request with these bytes, which end where the mapped memory does.
+fn send(factory: &Factory, request: u32, bytes: &[u8]) -> Result<i32, Errno> {
+    let memory = Memory::new(Access::ReadWrite);
+    send_to(factory, request, memory.store(bytes))
+}
+
+fn send_to(factory: &Factory, request: u32, address: Address<'_>) -> Result<i32, Errno> {
+    // SAFETY: There is no pointer in either struct.
+    unsafe { ioctl(factory, request, address) }
+}
+
+/// The lines of `/proc/self/fdinfo` that are the pipe's own.
+fn fdinfo(end: &Fd) -> HashMap<String, u64> {
+    let path = format!("/proc/self/fdinfo/{}", end.as_raw_fd());
+    let info = fs::read_to_string(path).unwrap();
+    let lines = info.lines().filter(|line| line.starts_with("pipe-"));
+    let lines = lines.map(|line| {
+        let (name, number) = line.split_once(":\t").unwrap();
+        (name.to_owned(), number.parse().unwrap())
+    });
+    lines.collect()
+}
+
+/// What the factory tells of a pipe.
+fn listed(factory: &Factory, end: &Fd) -> Option<Object> {
+    let number = fdinfo(end)["pipe-id"];
+    let objects = factory.list().unwrap();
+    let mut ours = objects
+        .into_iter()
+        .filter(|object| object.kind == Kind::Pipe && u64::from(object.number()) == number);
+    ours.next()
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One pipe, several descriptors and processes.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::Command;
+
+use ipcdemo_client::PipeFlags;
+use ipcdemo_tests::pipe::{put, take};
+use ipcdemo_tests::{Child, Errno, Signal, Sleeper, differential, until};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::dup;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+differential! {
+    by ipcdemo_tests::pipe::together;
+
+    /// fs/file_table.c: a duplicate is the same end, down to its mode.
+    fn a_duplicate_is_the_same(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let other = dup(&reader).unwrap();
+        assert_eq!(put(&writer, b"ab"), Ok(2));
+        assert_eq!(take(&other, 1).unwrap(), b"a");
+        assert_eq!(take(&reader, 1).unwrap(), b"b");
+        fcntl_setfl(&other, OFlags::NONBLOCK).unwrap();
+        assert_eq!(fcntl_getfl(&reader), Ok(OFlags::RDONLY | OFlags::NONBLOCK));
+        assert_eq!(take(&reader, 1), Err(Errno::AGAIN));
+    }
+
+    /// fs/pipe.c:813 to 819: an end lives as long as the last of its descriptors.
+    fn an_end_lives_with_its_last_descriptor(s: Subject) {
+        let (reader, writer) = s.nonblocking_pipe();
+        let (other_reader, other_writer) = (dup(&reader).unwrap(), dup(&writer).unwrap());
+        drop((reader, writer));
+        assert_eq!(put(&other_writer, b"a"), Ok(1));
+        assert_eq!(take(&other_reader, 2).unwrap(), b"a");
+        assert_eq!(take(&other_reader, 2), Err(Errno::AGAIN));
+        drop(other_writer);
+        assert_eq!(take(&other_reader, 2).unwrap(), b"");
+    }
+
+    /// fs/pipe.c:463: closing a descriptor does not end the sleep of who reads by it.
+    fn closing_does_not_wake_a_reader(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let other = dup(&reader).unwrap();
+        let number = other.as_raw_fd();
+        let sleeper = Sleeper::new(&[libc::SYS_read], move || {
+            // SAFETY: Open until the read has begun, and not used after.
+            take(unsafe { BorrowedFd::borrow_raw(number) }, 10)
+        });
+        drop(other);
+        assert!(sleeper.sleeps_on());
+        assert_eq!(put(&writer, b"a"), Ok(1));
+        assert_eq!(sleeper.join().unwrap(), b"a");
+    }
+
+    /// fs/pipe.c:808: an end whose last descriptor is closed under a sleeper lives until that
+    /// has left: a write is not EPIPE before.
+    fn the_last_close_waits_for_the_sleeper(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let number = reader.as_raw_fd();
+        let sleeper = Sleeper::new(&[libc::SYS_read], move || {
+            // SAFETY: Open until the read has begun, and not used after.
+            take(unsafe { BorrowedFd::borrow_raw(number) }, 10)
+        });
+        drop(reader);
+        assert!(sleeper.sleeps_on());
+        assert_eq!(put(&writer, b"a"), Ok(1));
+        assert_eq!(sleeper.join().unwrap(), b"a");
+        assert_eq!(put(&writer, b"b"), Err(Errno::PIPE));
+    }
+
+    /// fs/pipe.c:464, 808: a signal takes the sleeper away, and the end with it.
+    fn an_interrupted_sleeper_was_the_last(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let number = reader.as_raw_fd();
+        let sleeper = Sleeper::new(&[libc::SYS_read], move || {
+            // SAFETY: Open until the read has begun, and not used after.
+            take(unsafe { BorrowedFd::borrow_raw(number) }, 10)
+        });
+        drop(reader);
+        sleeper.interrupt(&Signal::interrupting());
+        assert_eq!(sleeper.join(), Err(Errno::INTR));
+        assert_eq!(put(&writer, b"b"), Err(Errno::PIPE));
+    }
+
+    /// net/unix/af_unix.c: an end sent to a socket is the same when it arrives, and on its
+    /// way it is open, with no descriptor left.
+    fn an_end_lives_in_a_socket(s: Subject) {
+        let (reader, writer) = s.nonblocking_pipe();
+        let (here, there) = sockets();
+        send(&here, writer.as_fd());
+        drop(writer);
+        assert_eq!(take(&reader, 2), Err(Errno::AGAIN));
+        let writer = receive(&there);
+        assert_eq!(put(&writer, b"a"), Ok(1));
+        drop(writer);
+        assert_eq!(take(&reader, 2).unwrap(), b"a");
+        assert_eq!(take(&reader, 2).unwrap(), b"");
+    }
+
+    /// net/unix/garbage.c and fs/pipe.c:820: one that was never received is closed with the
+    /// socket.
+    fn an_end_dies_in_a_socket(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let (here, there) = sockets();
+        send(&here, writer.as_fd());
+        drop(writer);
+        let sleeper = Sleeper::taking(&reader, 2);
+        drop((here, there));
+        assert_eq!(sleeper.join().unwrap(), b"");
+    }
+}
+
+differential! {
+    by ipcdemo_tests::pipe::alone;
+
+    /// kernel/fork.c: a child has the same pipe, and its ends are no other ends: that the
+    /// parent closes one is not seen until the child does.
+    fn a_child_has_the_same_ends(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let (gate, release) = s.pipe();
+        let child = Child::fork(|| {
+            assert_eq!(put(&writer, b"a"), Ok(1));
+            assert_eq!(take(&gate, 1).unwrap(), b"x");
+            0
+        });
+        drop(writer);
+        assert_eq!(take(&reader, 2).unwrap(), b"a");
+        let sleeper = Sleeper::taking(&reader, 2);
+        assert_eq!(put(&release, b"x"), Ok(1));
+        assert_eq!(sleeper.join().unwrap(), b"");
+        assert_eq!(child.wait(), 0);
+    }
+
+    /// fs/pipe.c:463, 671: a child's write wakes the parent, and the other way round.
+    fn processes_wake_each_other(s: Subject) {
+        let ((there, to_there), (back, to_back)) = (s.pipe(), s.pipe());
+        let child = Child::fork(|| {
+            assert_eq!(take(&there, 10).unwrap(), b"ab");
+            assert_eq!(put(&to_back, b"cde"), Ok(3));
+            0
+        });
+        until("the child sleeps", || child.task().asleep_in(&[libc::SYS_read]));
+        let sleeper = Sleeper::taking(&back, 10);
+        assert_eq!(put(&to_there, b"ab"), Ok(2));
+        assert_eq!(sleeper.join().unwrap(), b"cde");
+        assert_eq!(child.wait(), 0);
+    }
+
+    /// fs/pipe.c:807, kernel/exit.c: a killed process leaves its ends.
+    fn a_killed_process_ends_the_pipe(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let child = Child::fork(|| {
+            // It reads what only itself could write.
+            let _ = take(&reader, 10);
+            0
+        });
+        drop(writer);
+        until("the child sleeps", || child.task().asleep_in(&[libc::SYS_read]));
+        let sleeper = Sleeper::taking(&reader, 10);
+        child.kill(rustix::process::Signal::KILL);
+        assert_eq!(child.wait(), -libc::SIGKILL);
+        assert_eq!(sleeper.join().unwrap(), b"");
+    }
+
+    /// fs/pipe.c:1077, 1082: with O_CLOEXEC both descriptors are gone after exec, without it
+    /// there.
+    fn exec_closes_if_asked(s: Subject) {
+        let stay = s.create_pipe(0).unwrap();
+        let go = s.create_pipe(PipeFlags::CLOEXEC.bits()).unwrap();
+        let test = |not: &str, end: &OwnedFd| {
+            format!("test {not} -e /proc/self/fd/{} && ", end.as_raw_fd())
+        };
+        let script = test("", &stay.0) + &test("", &stay.1) + &test("!", &go.0) + &test("!", &go.1);
+        let status = Command::new("/bin/sh").args(["-c", &(script + "true")]).status();
+        assert_eq!(status.unwrap().code(), Some(0));
+    }
+
+    /// fs/pipe.c:1340: other programs can use what they inherit: a pipeline of the shell's.
+    fn programs_use_what_they_inherit(s: Subject) {
+        let (reader, writer) = s.create_pipe(0).unwrap();
+        let script = format!("printf 'a\\nb\\n' >&{}", writer.as_raw_fd());
+        assert!(Command::new("/bin/sh").args(["-c", &script]).status().unwrap().success());
+        drop(writer);
+        let script = "while read line; do printf \"<$line>\"; done";
+        let output = Command::new("/bin/sh").args(["-c", script]).stdin(reader).output();
+        assert_eq!(output.unwrap().stdout, b"<a><b>");
+    }
+}
+
+fn sockets() -> (OwnedFd, OwnedFd) {
+    let flags = SocketFlags::CLOEXEC;
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap()
+}
+
+fn send(socket: &OwnedFd, fd: BorrowedFd<'_>) {
+    let fds = [fd];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    let data = [IoSlice::new(b"x")];
+    let sent = sendmsg(socket, &data, &mut control, SendFlags::empty());
+    assert_eq!(sent, Ok(1));
+}
+
+fn receive(socket: &OwnedFd) -> OwnedFd {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut data = [0];
+    let mut data = [IoSliceMut::new(&mut data)];
+    recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    control
+        .drain()
+        .find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        })
+        .expect("a descriptor arrives")
+}
