@@ -124,6 +124,20 @@ differential! {
         }
     }
 
+    /// fs/pipe.c:1484, 1489: one that cannot be made smaller, for what is in it, counts as
+    /// before.
+    fn a_pipe_that_did_not_shrink_counts_as_before(s: Subject) {
+        let _limited = s.set_limit(Limit::UserPagesHard, 40).unwrap();
+        let code = as_user(40_019, || {
+            let (reader, writer) = s.pipe();
+            assert_eq!(put(&writer, &[0; 2 * PAGE]), Ok(2 * PAGE));
+            assert_eq!(s.set_size(&reader, BYTES), Err(Errno::BUSY));
+            let _other = s.pipe();
+            assert_eq!(s.create_pipe(0).err(), Some(Errno::NFILE));
+        });
+        assert_eq!(code, 0);
+    }
+
     /// fs/pipe.c:1474: who is beyond it already may make a pipe smaller.
     fn a_pipe_may_shrink_beyond_a_limit(s: Subject) {
         let _limited = s.set_limit(Limit::UserPagesSoft, 1).unwrap();

@@ -5,7 +5,7 @@
 use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::pipe::{bytes, fill, put, queued, take};
 use ipcdemo_tests::{
-    Access, Errno, Fd, Memory, PAGE, Signal, Sleeper, differential, read_to, write_from,
+    Access, Errno, Fd, Memory, PAGE, Signal, Sleeper, differential, poll_now, read_to, write_from,
 };
 use rustix::event::PollFlags;
 use rustix::io::dup;
@@ -91,6 +91,20 @@ differential! {
         assert!(second.sleeps_on());
         assert_eq!(take(&reader, PAGE).unwrap(), b"ac");
         assert_eq!(second.join(), Ok(1));
+    }
+
+    /// fs/pipe.c:554, 576: a write looks once whether it can be added to the last buffer, at its
+    /// beginning: after a sleep it begins one of its own.
+    fn who_has_slept_adds_to_no_buffer(s: Subject) {
+        let (reader, writer) = s.pipe_of(2, BLOCK);
+        fill(s, &writer);
+        let [first, second] = [b"ab", b"cd"].map(|bytes| Sleeper::putting(&writer, bytes));
+        take(&reader, PAGE).unwrap();
+        assert_eq!(first.join(), Ok(2));
+        take(&reader, PAGE).unwrap();
+        assert_eq!(second.join(), Ok(2));
+        assert_eq!(poll_now(&writer, PollFlags::OUT), PollFlags::empty(), "two buffers");
+        assert_eq!(take(&reader, PAGE).unwrap(), b"abcd");
     }
 
     /// fs/pipe.c:820: the last writer's end wakes all readers.
