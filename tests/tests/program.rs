@@ -2,6 +2,9 @@
 
 //! The `ipcdemo` program, which must be on PATH: what it prints, and its status.
 
+use std::fs::{self, Permissions};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
@@ -123,6 +126,165 @@ serial! {
         assert_eq!(ipcdemo(&["waitq", "ls"]).stderr, b"nobody is on the queue\n");
     }
 
+    /// What one command of a pipeline writes, the next one reads, on pipes of the module's.
+    fn a_pipeline_is_run() {
+        let run = |arguments: &[&str]| ipcdemo(&[&["pipe", "run"], arguments].concat());
+        let output = run(&["--", "seq", "5", ":::", "tac", ":::", "head", "-n", "2"]);
+        assert_eq!(stdout(&output), "5\n4\n");
+        assert_eq!(status(&output), 0);
+        let look = ["--size", "8K", "--", "true", ":::", "ipcdemo", "pipe", "info"];
+        let text = stdout(&run(&look));
+        assert!(text.starts_with("file: pipe:[") && text.contains("\nobject: pipe/1\n"), "{text}");
+        assert!(text.contains("\nbuffers: 0 of 2, "), "{text}");
+        // One command alone has no pipe.
+        assert_eq!(stdout(&run(&["--", "echo", "alone"])), "alone\n");
+        assert_eq!(stdout(&ipcdemo(&["ls", "--count"])), "0\n");
+    }
+
+    /// Its status is the last command's, or with --pipefail that of the last to fail.
+    fn a_pipeline_has_a_status() {
+        for (commands, code, pipefail) in [
+            (&["true", ":::", "true"][..], 0, 0),
+            (&["false", ":::", "true"], 0, 1),
+            (&["true", ":::", "false"], 1, 1),
+            (&["sh", "-c", "exit 5", ":::", "sh", "-c", "exit 6", ":::", "true"], 0, 6),
+            (&["true", ":::", "sh", "-c", "kill $$"], 143, 143),
+            (&["yes", ":::", "true"], 0, 141),
+            (&["true", ":::", "/nowhere"], 127, 127),
+            (&["/nowhere", ":::", "cat"], 0, 127),
+            (&["true", ":::", "/proc/version"], 126, 126),
+            (&["true", ":::"], 2, 2),
+        ] {
+            let run = |options: &[&str]| {
+                status(&ipcdemo(&[&["pipe", "run"], options, commands].concat()))
+            };
+            assert_eq!(run(&["--"]), code, "{commands:?}");
+            assert_eq!(run(&["--pipefail", "--"]), pipefail, "{commands:?}");
+        }
+    }
+
+    /// A command can have both ends of a pipe, which is listed and told about.
+    fn a_command_has_a_pipe() {
+        let script = "echo hello >&$IPCDEMO_WRITE_FD; ipcdemo ls --json; \
+                      ipcdemo pipe info $IPCDEMO_READ_FD; head -n 1 <&$IPCDEMO_READ_FD; exit 6";
+        let output = ipcdemo(&["pipe", "with", "--size", "64K", "--", "sh", "-c", script]);
+        let text = stdout(&output);
+        let json = text.lines().next().unwrap();
+        assert!(json.contains(r#""kind":"pipe","number":1,"value":1,"#), "{json}");
+        assert!(json.contains(r#""fds":[3, 4]"#), "{json}");
+        assert!(text.contains("\nbuffers: 1 of 16, from 0 to 1\n"), "{text}");
+        assert!(text.contains("\nreaders: 1; on their queue: 0\nwriters: 1; on "), "{text}");
+        assert!(text.ends_with("\nhello\n"), "{text}");
+        assert_eq!(status(&output), 6);
+        let options = ["pipe", "with", "--nonblock", "--direct", "--"];
+        let output = ipcdemo(&[&options[..], &["sh", "-c", "dd bs=1 count=1 <&3"]].concat());
+        assert!(stderr(&output).contains("temporarily unavailable"), "{output:?}");
+        assert_eq!(status(&ipcdemo(&["pipe", "with", "--size", "4G", "--", "true"])), 2);
+    }
+
+    /// Another process's pipe can be looked at, and so can a FIFO; nothing else is a pipe.
+    fn a_pipe_is_told_about() {
+        let mut holder = program()
+            .args(["pipe", "with", "--", "sh", "-c", "echo there; read line"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut there = [0; 6];
+        holder.stdout.as_mut().unwrap().read_exact(&mut there).unwrap();
+        let text = stdout(&ipcdemo(&["pipe", "info", &format!("{}:4", holder.id())]));
+        assert!(text.contains("object: pipe/1\nbuffers: 0 of 16, from 0 to 0\n"), "{text}");
+        drop(holder.stdin.take());
+        holder.wait().unwrap();
+        let output = Command::new("sh")
+            .args(["-c", "ipcdemo pipe info 3 3<>/dev/ipcdemo-fifo"])
+            .output();
+        let text = stdout(&output.unwrap());
+        assert!(text.starts_with("file: /dev/ipcdemo-fifo\nbuffers: 0 of 16, "), "{text}");
+        for (descriptor, complaint) in [
+            ("0", "descriptor 0 is no pipe of the module's\n"),
+            ("99", "cannot look at descriptor 99: No such file"),
+            ("1:99", "cannot look at descriptor 99 of process 1: No such file"),
+        ] {
+            let output = program()
+                .args(["pipe", "info", descriptor])
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            assert_eq!(status(&output), 1);
+            let told = stderr(&output);
+            assert!(told.starts_with(&format!("ipcdemo: {complaint}")), "{told}");
+        }
+    }
+
+    /// The limits can be told, and changed by who may.
+    fn the_limits_can_be_changed() {
+        let before = stdout(&ipcdemo(&["pipe", "limits"]));
+        let told = "max-size: 1048576\nuser-pages-soft: 16384\nuser-pages-hard: 0\n";
+        assert!(before.starts_with(told), "{before}");
+        let change = ["pipe", "limits", "--max-size", "3M", "--soft", "100", "--hard", "200"];
+        let after = stdout(&ipcdemo(&change));
+        let told = "max-size: 4194304\nuser-pages-soft: 100\nuser-pages-hard: 200\n";
+        assert!(after.starts_with(told), "{after}");
+        assert_eq!(stdout(&ipcdemo(&["pipe", "limits"])), after);
+        let back = ["pipe", "limits", "--max-size", "1M", "--soft", "16384", "--hard", "0"];
+        assert_eq!(stdout(&ipcdemo(&back)), before);
+    }
+
+    /// A FIFO can be made, used by its path, and removed.
+    fn a_fifo_comes_and_goes() {
+        let made = ipcdemo(&["mkfifo", "--mode", "0640", "of-the-test"]);
+        let path = "/dev/ipcdemo-fifo-of-the-test";
+        assert_eq!(stdout(&made), format!("{path}\n"));
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o640);
+        let again = ipcdemo(&["mkfifo", "of-the-test"]);
+        assert_eq!(stderr(&again), format!("ipcdemo: cannot make {path}: it is there already\n"));
+        assert_eq!(status(&again), 1);
+
+        let reader = Command::new("cat").arg(path).stdout(Stdio::piped()).spawn().unwrap();
+        let task = Task::process(Pid::from_child(&reader));
+        until("the reader waits", || task.asleep_in(&[libc::SYS_open, libc::SYS_openat]));
+        let writer = Command::new("sh").args(["-c", &format!("echo hello >{path}")]).status();
+        assert!(writer.unwrap().success());
+        assert_eq!(stdout(&reader.wait_with_output().unwrap()), "hello\n");
+
+        assert_eq!(status(&ipcdemo(&["rmfifo", path])), 0);
+        assert!(!fs::exists(path).unwrap());
+        let again = ipcdemo(&["rmfifo", "of-the-test"]);
+        assert_eq!(stderr(&again), format!("ipcdemo: cannot remove {path}: it is not there\n"));
+        assert_eq!(status(&again), 1);
+        for wrong in [
+            &["mkfifo", ".hidden"][..],
+            &["mkfifo", "a/b"],
+            &["mkfifo", "--mode", "9", "a"],
+            &["rmfifo", ""],
+        ] {
+            assert_eq!(status(&ipcdemo(wrong)), 2, "{wrong:?}");
+        }
+    }
+
+    /// Who may have the factory may not have everything, and is told what it takes.
+    fn another_user_is_told_what_it_takes() {
+        let mode = |mode| fs::set_permissions(Factory::PATH, Permissions::from_mode(mode)).unwrap();
+        mode(0o666);
+        let outputs = [
+            &["mkfifo", "denied"][..],
+            &["rmfifo", "denied"],
+            &["pipe", "limits", "--soft", "1"],
+            &["pipe", "run", "--size", "2M", "--", "true", ":::", "true"],
+            &["pipe", "limits"],
+        ]
+        .map(|arguments| program().args(arguments).uid(65534).output().unwrap());
+        mode(0o600);
+        let [make, remove, change, large, look] = outputs.each_ref().map(stderr);
+        assert!(make.ends_with("that takes CAP_SYS_ADMIN\n"), "{make}");
+        assert!(remove.ends_with("that takes CAP_SYS_ADMIN\n"), "{remove}");
+        assert!(change.ends_with("that takes CAP_SYS_RESOURCE\n"), "{change}");
+        assert!(large.contains("`ipcdemo pipe limits`"), "{large}");
+        assert_eq!(look, "");
+        assert_eq!(outputs.each_ref().map(status), [1, 1, 1, 1, 0]);
+    }
+
     /// A command that is not there has a shell's status.
     fn a_missing_command_has_a_status() {
         assert_eq!(status(&ipcdemo(&["null", "--", "/nowhere"])), 127);
@@ -182,6 +344,10 @@ fn ipcdemo(arguments: &[&str]) -> Output {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 fn status(output: &Output) -> i32 {

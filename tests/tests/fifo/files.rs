@@ -81,6 +81,10 @@ fifos! {
         assert_eq!(take(&reader, 1), Ok(b"x".into()));
         let [accessed, modified] = times(fifo);
         assert!(accessed > OLD && modified == OLD, "{accessed}, {modified}");
+        drop(writer);
+        age(fifo);
+        assert_eq!(take(&reader, 1), Ok(vec![]));
+        assert_eq!(times(fifo), [OLD, OLD]);
     }
 
     /// 685: a write that puts something there is a change. One that does not is none.

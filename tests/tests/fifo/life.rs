@@ -92,7 +92,7 @@ fifos! {
         assert_eq!(take(&reader, 1), Ok(vec![]));
     }
 
-    /// 813: so is what a forked child has; its end is the end's.
+    /// 813: so is what a forked child has: it is open until the child has closed it, too.
     fn a_child_has_the_same_end(fifo: &Fifo) {
         let (reader, writer) = fifo.blocking_ends();
         let (wait, go) = rustix::pipe::pipe().unwrap();
@@ -107,7 +107,7 @@ fifos! {
         assert_eq!(take(&reader, 10), Ok(vec![]));
     }
 
-    /// 815, 820: a process's end is its ends'.
+    /// 815, 820: who is killed has closed what it had.
     fn a_killed_writer_is_an_end(fifo: &Fifo) {
         let reader = fifo.opening(OFlags::RDONLY);
         let child = Child::fork(|| {

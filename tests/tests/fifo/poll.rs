@@ -217,15 +217,30 @@ fifos! {
         assert_eq!(set.now(), EventFlags::OUT);
     }
 
-    /// 819: where nobody is left on the other side there is nobody to tell.
-    fn the_last_of_all_is_no_edge(fifo: &Fifo) {
-        let (reader, writer) = (fifo.reader(), fifo.writer());
-        drop(writer);
-        let second = fifo.reader();
-        let set = Epoll::of(&second, EventFlags::IN | EventFlags::ET);
-        assert_eq!(set.now(), EventFlags::empty());
+    /// 819, 820: without a writer each reader's going is an edge for the others: that there
+    /// is nobody to write is told anew.
+    fn without_writers_each_going_is_an_edge(fifo: &Fifo) {
+        let [first, second, third] = [(); 3].map(|()| fifo.reader());
+        drop(fifo.writer());
+        let set = Epoll::of(&third, EventFlags::IN | EventFlags::ET);
+        assert_eq!(set.now(), EventFlags::HUP);
+        for other in [first, second] {
+            assert_eq!(set.now(), EventFlags::empty());
+            drop(other);
+            assert_eq!(set.now(), EventFlags::HUP);
+        }
+    }
+
+    /// 819, 821: so it is with writers without a reader.
+    fn without_readers_each_going_is_an_edge(fifo: &Fifo) {
+        let reader = fifo.reader();
+        let [first, second] = [(); 2].map(|()| fifo.writer());
         drop(reader);
+        let set = Epoll::of(&second, EventFlags::OUT | EventFlags::ET);
+        assert_eq!(set.now(), EventFlags::OUT | EventFlags::ERR);
         assert_eq!(set.now(), EventFlags::empty());
+        drop(first);
+        assert_eq!(set.now(), EventFlags::OUT | EventFlags::ERR);
     }
 }
 

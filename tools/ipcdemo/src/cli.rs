@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipcdemo_client::Keys;
+use ipcdemo_client::{Fifo, Keys};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +19,8 @@ Examples:
   ipcdemo waitq wait                          sleep on the shared wait queue
   ipcdemo waitq ls                            who sleeps there
   ipcdemo waitq wake                          wake one, and be told whom it reached
+  ipcdemo pipe run -- seq 9 ::: tac           a pipeline on the module's pipes
+  ipcdemo mkfifo jobs                         a FIFO: /dev/ipcdemo-fifo-jobs
   ipcdemo ls                                  what is alive now
 
 Exit status:
@@ -50,6 +52,35 @@ pub enum Command {
     /// Use a wait queue: sleep on it, wake others, look who is there
     #[command(subcommand)]
     Waitq(Waitq),
+    /// Use pipes: run a pipeline of them, look into one, say what users may have
+    #[command(subcommand)]
+    Pipe(Pipe),
+    /// Make a FIFO under /dev, and print its path
+    #[command(after_help = "\
+There is one from the beginning, /dev/ipcdemo-fifo. They are gone when the module is.
+
+Examples:
+  ipcdemo mkfifo --mode 0666 jobs
+  echo hello > /dev/ipcdemo-fifo-jobs &       waits for somebody who reads
+  cat /dev/ipcdemo-fifo-jobs")]
+    Mkfifo {
+        /// Letters, digits, '_', '.' and '-', up to 31, the first of them no '.' or '-'
+        #[arg(value_parser = fifo_name)]
+        name: String,
+        /// The permissions, whatever the umask is
+        #[arg(long, value_name = "OCTAL", default_value = "0600", value_parser = mode)]
+        mode: u32,
+    },
+    /// Remove a FIFO that `ipcdemo mkfifo` made; who has it open goes on
+    #[command(after_help = "\
+Examples:
+  ipcdemo rmfifo jobs
+  ipcdemo rmfifo /dev/ipcdemo-fifo-jobs")]
+    Rmfifo {
+        /// Its name, or its path
+        #[arg(value_parser = fifo_name)]
+        name: String,
+    },
     /// Run a command with a new null object as a descriptor
     #[command(after_help = "\
 Examples:
@@ -223,6 +254,145 @@ signal.")]
     },
 }
 
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  ipcdemo pipe run -- seq 1000000 ::: sort -n ::: tail -n 1
+  ipcdemo pipe run --size 1M -- tar c src ::: tar x -C /tmp
+  ipcdemo pipe with -- sh -c 'echo hello >&$IPCDEMO_WRITE_FD; head -n 1 <&$IPCDEMO_READ_FD'
+  ipcdemo pipe limits --soft 1000")]
+pub enum Pipe {
+    /// Run commands side by side, the output of each the input of the next
+    #[command(after_help = "\
+Exit status: the last command's, as a shell has it: 128 and the signal's number if one killed
+it, 127 if there is no such command, 126 if it cannot be run.
+
+Examples:
+  ipcdemo pipe run -- yes ::: head -n 3
+  ipcdemo pipe run --pipefail -- sh -c 'echo here; exit 4' ::: cat; echo $?")]
+    Run {
+        #[command(flatten)]
+        options: PipeOptions,
+        /// The status of the last command that fails, not just of the last one
+        #[arg(long)]
+        pipefail: bool,
+        /// The commands, and ::: between one and the next
+        #[arg(last = true, required = true, value_name = "CMD")]
+        commands: Vec<OsString>,
+    },
+    /// Run a command with both ends of a new pipe as descriptors
+    With {
+        #[command(flatten)]
+        options: PipeOptions,
+        /// Nothing sleeps
+        #[arg(long)]
+        nonblock: bool,
+        /// The command, which finds the ends in $IPCDEMO_READ_FD and $IPCDEMO_WRITE_FD
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
+    /// Say what /proc knows of a pipe or FIFO, without taking anything
+    #[command(after_help = "\
+Examples:
+  ipcdemo pipe run -- sleep 9 ::: ipcdemo pipe info
+  ipcdemo pipe info 1234:0                    the input of process 1234")]
+    Info {
+        /// A descriptor of this process, or one of another process: PID:FD
+        #[arg(value_name = "[PID:]FD", default_value = "0", value_parser = Descriptor::parse)]
+        descriptor: Descriptor,
+    },
+    /// Say what users may ask of the module's pipes, or change it
+    #[command(after_help = "\
+They are those of pipe(7): /proc/sys/fs/pipe-max-size and so on, which hold for the kernel's own
+pipes. Not to be changed without CAP_SYS_RESOURCE.
+
+Examples:
+  ipcdemo pipe limits
+  ipcdemo pipe limits --max-size 4M --hard 0")]
+    Limits {
+        /// The largest capacity that a user may ask for
+        #[arg(long, value_name = "BYTES", value_parser = size)]
+        max_size: Option<u32>,
+        /// With more pages than that a user's new pipes are small; 0 for no limit
+        #[arg(long, value_name = "PAGES")]
+        soft: Option<u64>,
+        /// With more pages than that a user has no new pipes; 0 for no limit
+        #[arg(long, value_name = "PAGES")]
+        hard: Option<u64>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct PipeOptions {
+    /// How much it holds: a number, or one with K or M; rounded up to a power of two of pages
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub size: Option<u32>,
+    /// Each write is a packet, and each read takes one
+    #[arg(long)]
+    pub direct: bool,
+}
+
+/// A descriptor, of this process unless told otherwise.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Descriptor {
+    /// Whose.
+    pub pid: Option<u32>,
+    /// Which.
+    pub fd: u32,
+}
+
+impl Descriptor {
+    fn parse(text: &str) -> Result<Self, ParseIntError> {
+        let (pid, fd) = match text.split_once(':') {
+            Some((pid, fd)) => (Some(pid.parse()?), fd),
+            None => (None, text),
+        };
+        Ok(Self {
+            pid,
+            fd: fd.parse()?,
+        })
+    }
+}
+
+/// So many bytes: 65536 or 64K.
+fn size(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.chars().last() {
+        Some('k' | 'K') => (&text[..text.len() - 1], 1 << 10),
+        Some('m' | 'M') => (&text[..text.len() - 1], 1 << 20),
+        _ => (text, 1),
+    };
+    let number: u32 = digits.parse().map_err(|error| format!("{error}"))?;
+    number
+        .checked_mul(unit)
+        .ok_or_else(|| "there is no such pipe".into())
+}
+
+/// Permission bits, in octal.
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        Ok(_) => Err("permissions are 0777 at most".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A FIFO's name, by itself or in its path.
+fn fifo_name(text: &str) -> Result<String, String> {
+    let prefix = format!("{}-", Fifo::PATH);
+    let name = text.strip_prefix(&prefix).unwrap_or(text);
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if name.is_empty()
+        || name.len() > 31
+        || name.starts_with(['.', '-'])
+        || !name.bytes().all(known)
+    {
+        return Err("a name is of 1 to 31 letters, digits, '_', '.' and '-', \
+                    the first of them no '.' or '-'"
+            .into());
+    }
+    Ok(name.into())
+}
+
 /// A 64-bit number, decimal or, after 0x, hexadecimal.
 fn word(text: &str) -> Result<u64, ParseIntError> {
     match text.strip_prefix("0x") {
@@ -340,6 +510,40 @@ mod tests {
         assert_eq!(word("10"), Ok(10));
         assert_eq!(word("0xffffffffffffffff"), Ok(u64::MAX));
         assert!(word("-1").is_err() && word("0x").is_err());
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("65536"), Ok(65536));
+        assert_eq!([size("64K"), size("1m")], [Ok(65536), Ok(1 << 20)]);
+        for wrong in ["", "K", "-1", "4096M", "1G", "ä"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!([mode("0600"), mode("777")], [Ok(0o600), Ok(0o777)]);
+        assert!(mode("1777").is_err() && mode("608").is_err() && mode("rw").is_err());
+    }
+
+    #[test]
+    fn a_fifo_has_a_name_or_a_path() {
+        for given in ["jobs", "/dev/ipcdemo-fifo-jobs"] {
+            assert_eq!(fifo_name(given), Ok("jobs".into()));
+        }
+        let long = "x".repeat(32);
+        for wrong in ["", ".a", "a/b", "/dev/ipcdemo-fifo", "/dev/null", &long] {
+            assert!(fifo_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_may_be_another_processes() {
+        let of = |pid, fd| Ok(Descriptor { pid, fd });
+        assert_eq!(Descriptor::parse("3"), of(None, 3));
+        assert_eq!(Descriptor::parse("12:0"), of(Some(12), 0));
+        assert!(Descriptor::parse(":0").is_err() && Descriptor::parse("-1").is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -15,27 +15,50 @@ use crate::failure::Failure;
 /// Where a command finds its object's descriptor.
 pub const FD_VARIABLE: &str = "IPCDEMO_FD";
 
+/// Where a command finds the end of its pipe that it can read from.
+pub const READ_FD_VARIABLE: &str = "IPCDEMO_READ_FD";
+
+/// And the one that it can write to.
+pub const WRITE_FD_VARIABLE: &str = "IPCDEMO_WRITE_FD";
+
 /// The first descriptor after the standard ones.
 const FIRST: i32 = 3;
 
 /// Becomes `command`, with `object` as descriptor 3, or the next one that is free.
-pub fn with_object(object: impl AsFd, command: &[OsString]) -> Result<(), Failure> {
-    // The object itself is closed on exec; its duplicate is not.
-    let passed = fcntl_dupfd_cloexec(object, FIRST)
-        .and_then(|fd| fcntl_setfd(&fd, FdFlags::empty()).map(|()| fd))
-        .map_err(Failure::because("cannot pass the descriptor on"))?;
-    let name = command[0].to_string_lossy();
-    let error = Command::new(&command[0])
-        .args(&command[1..])
-        .env(FD_VARIABLE, passed.into_raw_fd().to_string())
-        .exec();
-    // As a shell says it.
+pub fn with_object(object: impl Into<OwnedFd>, command: &[OsString]) -> Result<(), Failure> {
+    with_objects([(FD_VARIABLE, object.into())], command)
+}
+
+/// As [`with_object`], for objects that are found by different variables.
+pub fn with_objects<const N: usize>(
+    objects: [(&str, OwnedFd); N],
+    command: &[OsString],
+) -> Result<(), Failure> {
+    let mut program = self::command(command);
+    for (variable, object) in objects {
+        // Its own descriptor is closed on exec, and already here, for the next one's sake.
+        let passed = fcntl_dupfd_cloexec(&object, FIRST)
+            .and_then(|fd| fcntl_setfd(&fd, FdFlags::empty()).map(|()| fd))
+            .map_err(Failure::because("cannot pass the descriptor on"))?;
+        program.env(variable, passed.into_raw_fd().to_string());
+    }
+    Err(cannot_run(command, &program.exec()))
+}
+
+/// A command line, whose first word is there.
+pub fn command(words: &[OsString]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+/// What is said, and with what status, of a command that does not come to run: what a
+/// shell does.
+pub fn cannot_run(words: &[OsString], error: &io::Error) -> Failure {
     let code = match error.kind() {
         io::ErrorKind::NotFound => 127,
         _ => 126,
     };
-    Err(Failure::with_code(
-        code,
-        format!("cannot run {name}: {error}"),
-    ))
+    let name = words[0].to_string_lossy();
+    Failure::with_code(code, format!("cannot run {name}: {error}"))
 }

@@ -27,6 +27,11 @@ impl Failure {
         }
     }
 
+    /// The status of a command that has said itself what there is to say.
+    pub fn silent(code: u8) -> Self {
+        Self::with_code(code, "")
+    }
+
     /// For `map_err`: puts what was tried before the system's complaint.
     pub fn because<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) -> Self {
         move |error| {
@@ -37,8 +42,15 @@ impl Failure {
 
     /// Tells the user, and gives the exit status.
     pub fn report(self) -> ExitCode {
-        eprintln!("ipcdemo: {}", self.message);
-        self.code.into()
+        self.tell().into()
+    }
+
+    /// Tells the user, and gives the status as a number.
+    pub fn tell(&self) -> u8 {
+        if !self.message.is_empty() {
+            eprintln!("ipcdemo: {}", self.message);
+        }
+        self.code
     }
 }
 

@@ -105,10 +105,12 @@ fn numbers(directory: &str) -> Vec<u32> {
 /// The object behind a process's descriptor, if it is one of ours.
 fn name_of(pid: u32, fd: u32) -> Option<Name> {
     let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
-    let kind = link
-        .to_str()?
-        .strip_prefix("anon_inode:[ipcdemo-")?
-        .strip_suffix(']')?;
+    let kind = match link.to_str()?.strip_prefix("anon_inode:[ipcdemo-") {
+        Some(kind) => kind.strip_suffix(']')?,
+        // The kernel's own are called so, too. They have no number.
+        None if link.to_str()?.starts_with("pipe:[") => "pipe",
+        None => return None,
+    };
     let info = FdInfo::read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
     Some(Name {
         kind: kind.into(),

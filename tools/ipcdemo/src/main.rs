@@ -6,8 +6,10 @@ mod cli;
 mod counter;
 mod exec;
 mod failure;
+mod fifo;
 mod list;
 mod null;
+mod pipe;
 mod proc;
 mod target;
 mod tour;
@@ -38,6 +40,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Tour { plain } => tour::run(plain),
         Command::Counter(command) => counter::run(out, command),
         Command::Waitq(command) => waitq::run(out, command),
+        Command::Pipe(command) => pipe::run(out, command),
+        Command::Mkfifo { name, mode } => fifo::make(out, &name, mode),
+        Command::Rmfifo { name } => fifo::remove(&name),
         Command::Null { command } => null::run(&command),
         Command::Ls(options) => list::run(out, &options),
         #[cfg(feature = "generate")]

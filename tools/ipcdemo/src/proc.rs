@@ -36,7 +36,7 @@ impl FdInfo {
 
     /// An object's number among its kind.
     pub fn number(&self) -> Option<u32> {
-        ["eventfd-id", "null-id", "waitq-id"]
+        ["eventfd-id", "null-id", "waitq-id", "pipe-id"]
             .into_iter()
             .find_map(|name| self.field(name))?
             .parse()
@@ -50,11 +50,19 @@ impl FdInfo {
             .filter(|line| line.split(':').next().unwrap_or_default().contains('-'))
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
+    /// A line's value.
+    pub fn field(&self, name: &str) -> Option<&str> {
         self.0
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
             .map(str::trim)
+    }
+}
+
+#[cfg(test)]
+impl From<&str> for FdInfo {
+    fn from(text: &str) -> Self {
+        Self(text.into())
     }
 }
 

@@ -23,6 +23,7 @@ use crate::list::Name;
 use crate::proc::FdInfo;
 
 mod actor;
+mod pipe;
 mod stage;
 mod waitq;
 
@@ -47,6 +48,10 @@ pub fn run(plain: bool) -> Result<(), Failure> {
         sharing,
         files,
         listing,
+        pipe::buffers,
+        pipe::full,
+        pipe::turns,
+        pipe::fifo,
         waitq::walks,
         waitq::word,
     ] {
