@@ -437,6 +437,12 @@ impl<T: FileOperations> FileVtable<T> {
         // SAFETY: All three are valid.
         let (sendfile, again) = unsafe { (!bindings::pipe_has_files(pipe), *pos != (*file).f_pos) };
         nonblock |= sendfile && again;
+        // Nor does who will not wait for room wait for something to come.
+        let flags = if nonblock {
+            flags | bindings::SPLICE_F_NONBLOCK
+        } else {
+            flags
+        };
         loop {
             if let Err(error) = this.splice_wait(local, nonblock) {
                 return error.to_errno() as isize;

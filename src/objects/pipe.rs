@@ -538,19 +538,19 @@ impl Pipe {
     #[inline]
     fn add_to(
         writer: &mut Writer<'_>,
+        io: &Kiocb<'_>,
         from: &mut IovIterSource<'_>,
-        packet: bool,
         first: bool,
         added: &mut usize,
     ) -> Ended {
         if first {
-            match writer.merge(from, packet) {
+            match writer.merge(from, is_packetized(io.file())) {
                 Ok(len) => *added += len,
                 Err(error) => return Ended::Failed(error),
             }
         }
         while !from.is_empty() {
-            match writer.push(from, packet) {
+            match writer.push(from, is_packetized(io.file())) {
                 Ok(len) => *added += len,
                 Err(Refused::Full) => return Ended::Full,
                 Err(Refused::NoMemory) => return Ended::Failed(ENOMEM),
@@ -573,14 +573,13 @@ impl Pipe {
         if from.is_empty() {
             return Ok(0);
         }
-        let packet = is_packetized(io.file());
         let mut added = 0;
         let mut first = true;
         let mut wake_next_writer = false;
         let (ended, was_empty) = loop {
             let wrote = self.ring.write(|writer| {
                 if self.has_readers() {
-                    Self::add_to(writer, from, packet, first, &mut added)
+                    Self::add_to(writer, io, from, first, &mut added)
                 } else {
                     Self::broken(io)
                 }
