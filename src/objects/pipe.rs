@@ -736,7 +736,13 @@ impl FileOperations for Pipe {
                 pipe.unlocked(|| self.ring.read(|_| ()))?;
                 continue;
             };
-            self.after_read(before, false);
+            if before.is_some() {
+                // There is more room. Full before or not, as splice does with the kernel's pipes.
+                if self.wr_wait.is_active() {
+                    self.wr_wait.lock().wake(&Wake::one());
+                }
+                self.fasync_writers.notify(Band::Out);
+            }
             let nonblock = nonblock || is_nonblocking(file);
             match result {
                 _ if moved > 0 => return Ok(moved),

@@ -19,7 +19,10 @@ const REQUESTS: [(u32, u32); 8] = [
     (raw::IPCDEMO_IOC_PIPE, raw::IPCDEMO_PIPE_SIZE_VER0),
     (raw::IPCDEMO_IOC_MKFIFO, raw::IPCDEMO_FIFO_SIZE_VER0),
     (raw::IPCDEMO_IOC_RMFIFO, raw::IPCDEMO_FIFO_SIZE_VER0),
-    (raw::IPCDEMO_IOC_PIPE_LIMITS, raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0),
+    (
+        raw::IPCDEMO_IOC_PIPE_LIMITS,
+        raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0,
+    ),
 ];
 
 fn open() -> Factory {

@@ -6,6 +6,9 @@
 //! exercises; a case that names none exercises what the kernel's core makes of the
 //! operations and modes that a FIFO has, or has not. What an end does as any pipe's
 //! does is tried in pipe/.
+//!
+//! `make coverage FILE=fs/pipe.c T=fifo` shows that the native halves reach each line of
+//! fifo_open, wait_for_partner and pipe_release.
 
 mod ends;
 mod files;

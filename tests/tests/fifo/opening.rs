@@ -3,10 +3,12 @@
 //! Who waits in open(2), for whom, and who does not.
 
 use std::fs;
+use std::sync::{Arc, Barrier};
+use std::thread;
 
 use ipcdemo_tests::fifo::{ahead_of, blocking};
-use ipcdemo_tests::pipe::{path, put, take};
-use ipcdemo_tests::{Child, Errno, Fd, fifos, poll_now, until};
+use ipcdemo_tests::pipe::{path, put, queued, take};
+use ipcdemo_tests::{Child, Errno, Fd, fifos, pin, poll_now, scaled, until};
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fstat};
 
@@ -211,6 +213,27 @@ fifos! {
         let writer = fifo.open(OFlags::WRONLY).unwrap();
         assert_eq!(put(&writer, b"there"), Ok(5));
         assert_eq!(child.wait(), 0);
+    }
+
+    /// 1224: two who come first at the same moment find one another.
+    fn two_come_first_at_once(fifo: &Fifo) {
+        let here = Arc::new(Barrier::new(2));
+        let [one, other] = [(0, b"x"), (1, b"y")].map(|(cpu, byte)| {
+            let (here, path) = (Arc::clone(&here), fifo.path());
+            thread::spawn(move || {
+                pin(None, cpu);
+                for _ in 0..scaled(1000) {
+                    here.wait();
+                    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                    let both = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
+                    assert_eq!(put(&both, byte), Ok(1));
+                    here.wait();
+                    assert_eq!(queued(&both), 2);
+                    here.wait();
+                }
+            })
+        });
+        assert!(one.join().is_ok() && other.join().is_ok());
     }
 
     /// 1301: access mode 3, which is neither, is refused, and nobody was there.

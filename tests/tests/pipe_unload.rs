@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What keeps the module loaded, and what of it may outlive the module. Where it was
+//! unloaded it is loaded again, for the tests that follow.
+
+use std::fs::{self, File};
+use std::io::{Error, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use ipcdemo_client::{Factory, Fifo, PipeFlags, fifo_path};
+use ipcdemo_tests::pipe::{bytes, path, put, take};
+use ipcdemo_tests::{Errno, PAGE, Subject, serial, until};
+use rustix::fs::{Mode, OFlags, fstat, open, readlink, stat};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::pipe::{SpliceFlags, splice};
+
+serial! {
+    /// A descriptor by which nothing can be read holds no file, but what leads to the
+    /// pipe's inode; as long as it does, the module stays.
+    fn a_path_descriptor_keeps_it() {
+        let held = {
+            let (reader, _writer) = pipe();
+            open(path(&reader), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+        };
+        assert_eq!(unload(), Err(Errno::AGAIN));
+        let status = fstat(&held).unwrap();
+        assert_eq!(status.st_mode, libc::S_IFIFO | 0o600);
+        let name = readlink(path(&held), []).unwrap();
+        assert_eq!(name.to_str().unwrap(), format!("pipe:[{}]", status.st_ino));
+        // It is a way back to a pipe that everybody had left.
+        let both = open(path(&held), OFlags::RDWR | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        assert_eq!(put(&both, b"abc"), Ok(3));
+        assert_eq!(take(&both, 10).unwrap(), b"abc");
+        drop(held);
+        assert_eq!(unload(), Err(Errno::AGAIN));
+        drop(both);
+        assert_eq!(unload(), Ok(()));
+        load();
+    }
+
+    /// The name under `/proc` is none of the pipe's: it can be held, and leads nowhere when
+    /// the pipe is gone.
+    fn a_name_keeps_nothing() {
+        let (reader, writer) = pipe();
+        let (name, flags) = (path(&reader), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC);
+        let link = open(&name, flags, Mode::empty()).unwrap();
+        let directory = fs::read_dir("/proc/self/fd").unwrap();
+        drop((reader, writer));
+        assert_eq!(unload(), Ok(()));
+        assert!(directory.count() > 0);
+        assert_eq!(readlink(&name, []).err(), Some(Errno::NOENT));
+        assert!(fstat(&link).is_ok());
+        load();
+    }
+
+    /// Others look at all descriptors, over and over, while a pipe ends and the module goes.
+    fn a_look_at_descriptors_is_no_harm() {
+        const ROUNDS: usize = 20;
+        let (stop, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let looking = {
+            let (stop, looks) = (Arc::clone(&stop), Arc::clone(&looks));
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+                        // It may be gone by now; if not, it is held for a moment.
+                        let is_pipe = readlink(entry.path(), []).is_ok_and(|name| {
+                            name.to_str().is_ok_and(|name| name.starts_with("pipe:["))
+                        });
+                        let found = stat(entry.path()).is_ok() && is_pipe;
+                        looks.fetch_add(usize::from(found), Ordering::Relaxed);
+                    }
+                }
+            })
+        };
+        for _ in 0..ROUNDS {
+            let before = looks.load(Ordering::Relaxed);
+            let (reader, writer) = pipe();
+            until("they were seen", || looks.load(Ordering::Relaxed) > before + 1);
+            drop((reader, writer));
+            until("the module is gone", || match unload() {
+                Ok(()) => true,
+                Err(error) => {
+                    assert_eq!(error, Errno::AGAIN);
+                    false
+                }
+            });
+            load();
+        }
+        stop.store(true, Ordering::Relaxed);
+        looking.join().unwrap();
+    }
+
+    /// A descriptor on its way through a socket is a descriptor.
+    fn a_descriptor_under_way_keeps_it() {
+        let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+        let (from, to) = socketpair(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+        let (reader, writer) = pipe();
+        assert_eq!(put(&writer, b"abc"), Ok(3));
+        {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let fds = [reader.as_fd()];
+            assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+            sendmsg(&from, &[IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+        }
+        drop((reader, writer));
+        assert_eq!(unload(), Err(Errno::AGAIN));
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        recvmsg(&to, &mut [IoSliceMut::new(&mut byte)], &mut control, flags).unwrap();
+        let received: Vec<OwnedFd> = control
+            .drain()
+            .filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        assert_eq!(take(&received[0], 10).unwrap(), b"abc");
+        assert_eq!(unload(), Err(Errno::AGAIN));
+        drop(received);
+        assert_eq!(unload(), Ok(()));
+        load();
+    }
+
+    /// What was spliced into a pipe of the kernel's is that pipe's, whatever becomes of ours.
+    fn what_has_moved_outlives_it() {
+        let (theirs, to_theirs) = Subject::Native.pipe();
+        let all = bytes(3 * PAGE + 100);
+        {
+            let (reader, writer) = pipe();
+            assert_eq!(put(&writer, &all), Ok(all.len()));
+            let none = SpliceFlags::empty();
+            // The last of it shares its page with what is left behind.
+            let moved = splice(&reader, None, &to_theirs, None, all.len() - 50, none);
+            assert_eq!(moved, Ok(all.len() - 50));
+        }
+        assert_eq!(unload(), Ok(()));
+        // Whoever gets freed memory next writes something else there.
+        let (_other, to_other) = Subject::Native.pipe();
+        assert_eq!(put(&to_other, &vec![0xff; 16 * PAGE]), Ok(16 * PAGE));
+        assert_eq!(take(&theirs, PAGE + 10).unwrap(), all[..PAGE + 10]);
+        load();
+        assert_eq!(take(&theirs, all.len()).unwrap(), all[PAGE + 10..all.len() - 50]);
+    }
+
+    /// So is what is never read.
+    fn what_has_moved_may_end_after_it() {
+        let (theirs, to_theirs) = Subject::Native.pipe();
+        {
+            let (reader, writer) = pipe();
+            assert_eq!(put(&writer, &bytes(PAGE + 1)), Ok(PAGE + 1));
+            let moved = splice(&reader, None, &to_theirs, None, PAGE + 1, SpliceFlags::empty());
+            assert_eq!(moved, Ok(PAGE + 1));
+        }
+        assert_eq!(unload(), Ok(()));
+        drop((theirs, to_theirs));
+        load();
+    }
+
+    /// A FIFO's node is a name: who holds it holds nothing, and it goes with the module.
+    fn a_node_keeps_nothing() {
+        let factory = Factory::open().unwrap();
+        factory.mkfifo("unload", 0o600).unwrap();
+        drop(factory);
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let places = [PathBuf::from(Fifo::PATH), fifo_path("unload")];
+        let held = places.each_ref().map(|place| open(place, flags, Mode::empty()).unwrap());
+        // Once it was open, so that the inode knows the device.
+        for place in &places {
+            drop(File::options().read(true).write(true).open(place).unwrap());
+        }
+        assert_eq!(unload(), Ok(()));
+        let reopen = |fd: &OwnedFd| open(path(fd), OFlags::RDWR, Mode::empty()).err();
+        assert_eq!(held.each_ref().map(reopen), [Some(Errno::NXIO); 2]);
+        assert!(places.iter().all(|place| !place.exists()));
+        assert!(held.iter().all(|fd| fstat(fd).is_ok()));
+        load();
+        assert!(places[0].exists() && !places[1].exists());
+        // Of the same number, should it have got that again, or else nowhere.
+        let error = reopen(&held[0]);
+        assert!(error.is_none_or(|error| error == Errno::NXIO), "{error:?}");
+    }
+
+    /// An end of a FIFO keeps it, when its node is long gone.
+    fn an_end_of_a_removed_fifo_keeps_it() {
+        let factory = Factory::open().unwrap();
+        factory.mkfifo("unload", 0o600).unwrap();
+        let end = open(fifo_path("unload"), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        factory.rmfifo("unload").unwrap();
+        drop(factory);
+        assert_eq!(put(&end, b"abc"), Ok(3));
+        assert_eq!(unload(), Err(Errno::AGAIN));
+        assert_eq!(take(&end, 10).unwrap(), b"abc");
+        drop(end);
+        assert_eq!(unload(), Ok(()));
+        load();
+    }
+}
+
+/// A pipe of the module's, by a factory of its own: one that stays open keeps the module.
+fn pipe() -> (OwnedFd, OwnedFd) {
+    let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
+    let (reader, writer) = factory.pipe(0, PipeFlags::CLOEXEC).unwrap();
+    (reader.into(), writer.into())
+}
+
+/// delete_module(2), as rmmod(8) calls it: EAGAIN while somebody uses the module.
+fn unload() -> Result<(), Errno> {
+    let (name, flags) = (c"ipcdemo", libc::O_NONBLOCK);
+    // SAFETY: The name is a C string.
+    match unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), flags) } {
+        0 => Ok(()),
+        _ => Err(last_error()),
+    }
+}
+
+/// finit_module(2), of the file that the module was loaded from.
+fn load() {
+    // Its own tests have run, and are counted each time.
+    let filter = Path::new("/sys/module/kunit/parameters/filter_glob");
+    if filter.exists() {
+        fs::write(filter, "none").unwrap();
+    }
+    let mut modules = fs::read_dir("/tmp/modules").expect("where the guest has its modules");
+    let module = File::open(modules.next().unwrap().unwrap().path()).unwrap();
+    let none = c"".as_ptr();
+    // SAFETY: The parameters are a C string.
+    let result = unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), none, 0) };
+    assert_eq!(result, 0, "finit_module: {}", last_error());
+    assert_eq!(modules.count(), 0, "more than one module");
+    until("its node is there", || Path::new(Factory::PATH).exists());
+    assert!(Factory::open().is_ok());
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&Error::last_os_error()).unwrap()
+}
