@@ -17,6 +17,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use crate::calls::{Call, Outcome};
 use crate::crew::{CONDUCTING, Fence, Worker, schedule};
 use crate::operations::{ALL, Case, Events, Operation, WORKERS};
+use crate::search;
 
 /// What came of an operation at once.
 #[derive(Debug, Eq, PartialEq)]
@@ -34,14 +35,28 @@ pub enum Did {
 /// What there is to see after an operation, when everybody sleeps.
 #[derive(Eq, PartialEq)]
 pub struct Step {
-    pub did: Did,
+    did: Did,
     /// The workers whose calls are over now.
-    pub returned: [Option<Outcome>; WORKERS.len()],
+    returned: [Option<Outcome>; WORKERS.len()],
     /// The others who have a call to make, and the system call they sleep in.
-    pub asleep: [Option<i64>; WORKERS.len()],
+    asleep: [Option<i64>; WORKERS.len()],
     /// How many signals were handled, of those of this case.
     handled: usize,
     poll: Events,
+}
+
+impl search::Step for Step {
+    fn was_left_out(&self) -> bool {
+        self.did == Did::Nothing
+    }
+
+    fn asleep(&self) -> usize {
+        self.asleep.iter().flatten().count()
+    }
+
+    fn returned(&self) -> usize {
+        self.returned.iter().flatten().count()
+    }
 }
 
 impl fmt::Debug for Step {
@@ -75,9 +90,11 @@ pub struct Conductor {
     handled_before: usize,
 }
 
-impl Conductor {
-    /// Makes the calling thread one.
-    pub fn new(subject: Subject, cpus: [usize; 2]) -> Self {
+impl search::Conduct for Conductor {
+    type Case = Case;
+    type Step = Step;
+
+    fn new(subject: Subject, cpus: [usize; 2]) -> Self {
         pin(None, cpus[0]);
         schedule(CONDUCTING);
         Self {
@@ -91,8 +108,7 @@ impl Conductor {
         }
     }
 
-    /// Does what is in a case.
-    pub fn conduct(&mut self, case: &Case) -> Vec<Step> {
+    fn conduct(&mut self, case: &Case) -> Vec<Step> {
         self.place(case.apart);
         let mut flags = CounterFlags::empty();
         flags.set(CounterFlags::SEMAPHORE, case.semaphore);
@@ -123,7 +139,9 @@ impl Conductor {
         }
         steps
     }
+}
 
+impl Conductor {
     fn place(&mut self, apart: bool) {
         if self.apart != Some(apart) {
             let cpu = self.cpus[usize::from(apart)];

@@ -7,9 +7,12 @@
 //! SCHED_FIFO with one priority: they run in the order in which they are made
 //! runnable, each until it sleeps or is done. So what they return can be compared
 //! one by one, and with it the order of the queue.
+//!
+//! For that they must become runnable in the order in which they are woken, and wake-ups
+//! from the other processor need not: see `wake_in_order`.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, Thread};
@@ -180,6 +183,16 @@ impl Fence {
     pub fn place(&self, cpu: usize) {
         pin(Some(self.tid), cpu);
     }
+}
+
+/// Has wake-ups from another processor take effect in their order, for all of the kernel.
+///
+/// A processor without a runnable task is sent what it is to wake (`ttwu_queue_cond` in
+/// `kernel/sched/core.c`); one that has a task gets the next at once. If some kernel thread
+/// becomes runnable there between the two, the second sleeper runs before the first.
+pub fn wake_in_order() {
+    let features = "/sys/kernel/debug/sched/features";
+    fs::write(features, "NO_TTWU_QUEUE").unwrap_or_else(|error| panic!("{features}: {error}"));
 }
 
 /// Puts the calling thread under SCHED_FIFO.

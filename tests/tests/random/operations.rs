@@ -10,6 +10,8 @@ use ipcdemo_tests::MAX;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::search;
+
 /// Who makes a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Who {
@@ -206,6 +208,18 @@ pub struct Case {
     /// call that woke them is still at work.
     pub apart: bool,
     pub operations: Vec<Operation>,
+}
+
+impl search::Case for Case {
+    type Operation = Operation;
+
+    fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    fn leave_out(&mut self, at: usize) {
+        self.operations.remove(at);
+    }
 }
 
 impl fmt::Debug for Case {
