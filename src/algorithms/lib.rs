@@ -6,14 +6,20 @@
 #![cfg_attr(not(feature = "loom"), no_std)]
 
 pub mod counter;
+#[cfg(feature = "loom")]
+pub mod loom_atomic;
 pub mod ring;
 
 /// The kernel's atomics, as far as they are used here, on the host's or on loom's.
 mod sync {
+    use crate::fault::{lacks, Part};
     #[cfg(not(feature = "loom"))]
     use core::sync::atomic::{fence, AtomicU64, Ordering};
     #[cfg(feature = "loom")]
-    use loom::sync::atomic::{fence, AtomicU64, Ordering};
+    use {
+        crate::loom_atomic::AtomicU64,
+        loom::sync::atomic::{fence, Ordering},
+    };
 
     /// No order at all.
     pub struct Relaxed;
@@ -57,43 +63,73 @@ mod sync {
         }
 
         pub fn load<O: LoadOrder>(&self, _: O) -> u64 {
-            self.0.load(O::ORDER)
+            self.0.load(ordering(O::ORDER, Part::LoadAcquire))
         }
 
         /// Gives the value found: as an error, and without any order, if that was not `old`.
         pub fn cmpxchg<O: ExchangeOrder>(&self, old: u64, new: u64, _: O) -> Result<u64, u64> {
             if !O::IS_BARRIER {
-                let success = Ordering::Acquire;
+                let success = ordering(Ordering::Acquire, Part::ExchangeAcquire);
                 return self
                     .0
                     .compare_exchange(old, new, success, Ordering::Relaxed);
             }
             // A barrier is a fence of its own: loom takes an access that is `SeqCst` for less than
             // the kernel's full barrier.
-            fence(Ordering::SeqCst);
+            full_barrier(Part::BarrierBeforeChange);
             let result = self
                 .0
                 .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
-            #[cfg(feature = "loom")]
-            if crate::fault::NO_BARRIER_AFTER_CHANGE.get() {
-                return result;
-            }
             if result.is_ok() {
-                fence(Ordering::SeqCst);
+                full_barrier(Part::BarrierAfterChange);
             }
             result
+        }
+    }
+
+    fn ordering(ordering: Ordering, part: Part) -> Ordering {
+        if lacks(part) {
+            Ordering::Relaxed
+        } else {
+            ordering
+        }
+    }
+
+    fn full_barrier(part: Part) {
+        if !lacks(part) {
+            fence(Ordering::SeqCst);
         }
     }
 }
 
 /// What a test breaks, to see that it would notice.
-#[cfg(feature = "loom")]
 pub mod fault {
-    use std::cell::Cell;
+    /// A part of what orders accesses.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Part {
+        /// The acquire of a load that is one.
+        LoadAcquire,
+        /// The acquire of an exchange that is one, and no barrier.
+        ExchangeAcquire,
+        /// The barrier before a change, which is a release as well.
+        BarrierBeforeChange,
+        /// The barrier after a change.
+        BarrierAfterChange,
+    }
 
+    #[cfg(feature = "loom")]
     std::thread_local! {
-        /// Leaves out the barrier after a change. All threads of a loom model are coroutines on one
-        /// of the host's, so that others are not concerned.
-        pub static NO_BARRIER_AFTER_CHANGE: Cell<bool> = const { Cell::new(false) };
+        /// What is left out. All threads of a loom model are coroutines on one of the host's, so
+        /// that others are not concerned.
+        pub static LACKING: std::cell::Cell<Option<Part>> = const { std::cell::Cell::new(None) };
+    }
+
+    /// Whether a test has taken it away.
+    pub(crate) fn lacks(part: Part) -> bool {
+        #[cfg(feature = "loom")]
+        let lacking = LACKING.get();
+        #[cfg(not(feature = "loom"))]
+        let lacking = None;
+        lacking == Some(part)
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The counter and those who wait for it, in every interleaving and with every outdated value that
-//! a load may give, up to a number of preemptions.
+//! What waits for a word and what changes it, in every interleaving and with every outdated value that
+//! a load may give, up to a number of preemptions: here the counter, in `loom_cases.rs` the pipe.
 //!
 //! The queue is a model of `WaitQueue` (src/abstractions/wait_queue.rs), step by step: its lock,
 //! the look at its head without the lock, the task's state, the sleep. A wake-up that gets lost
@@ -11,34 +11,37 @@
 //! For each thing that keeps a wake-up from being lost there is a run without it, which has to
 //! fail.
 
+mod loom_cases;
+mod loom_pipe;
+mod loom_ring;
+mod loom_runs;
+
 use ipcdemo_algorithms::{
     counter::{Change, Count, Mode, Queue, Word},
-    fault,
+    fault::Part,
+    loom_atomic::AtomicBool,
 };
 use loom::{
     cell::UnsafeCell,
-    model::Builder,
     sync::{
         atomic::{
-            fence, AtomicBool,
+            fence,
             Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
         Condvar, Mutex, MutexGuard,
     },
     thread,
 };
-use std::{
-    convert::Infallible,
-    panic,
-    rc::Rc,
-    sync::{atomic::AtomicUsize, Arc, Once},
-};
+use loom_pipe::PipeFault;
+use loom_ring::RingFault;
+use loom_runs::{Model, ASLEEP, SHARED};
+use std::{convert::Infallible, rc::Rc};
 
 /// What is broken in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// No barrier between the change of the word and the look at the queue.
-    NoBarrierAfterChange,
+    /// The word's accesses lack a part of their order.
+    Without(Part),
     /// No barrier between going on the queue and the look at the word.
     NoBarrierInAnnounce,
     /// As before, for a poller.
@@ -53,6 +56,28 @@ enum Fault {
     RemoveBeforeWaking,
     /// A task does not take its entry off the queue.
     StayOnQueue,
+    /// Something about the ring.
+    Ring(RingFault),
+    /// Something about the pipe.
+    Pipe(PipeFault),
+}
+
+impl From<Part> for Fault {
+    fn from(part: Part) -> Self {
+        Self::Without(part)
+    }
+}
+
+impl From<RingFault> for Fault {
+    fn from(fault: RingFault) -> Self {
+        Self::Ring(fault)
+    }
+}
+
+impl From<PipeFault> for Fault {
+    fn from(fault: PipeFault) -> Self {
+        Self::Pipe(fault)
+    }
 }
 
 /// What the scheduler knows of a task.
@@ -108,6 +133,7 @@ impl Task {
 struct Entry {
     task: Rc<Task>,
     poller: Option<Poller>,
+    exclusive: bool,
     /// Whether `entry.next` is another than itself. Changed under the queue's lock.
     on: AtomicBool,
     /// Stands for the entry's memory: loom reports who touches it after it is gone.
@@ -121,20 +147,21 @@ struct Poller {
 }
 
 impl Entry {
-    fn new(task: &Rc<Task>, poller: Option<Poller>) -> Rc<Self> {
+    fn new(task: &Rc<Task>, poller: Option<Poller>, exclusive: bool) -> Rc<Self> {
         Rc::new(Self {
             task: task.clone(),
             poller,
+            exclusive,
             on: AtomicBool::new(false),
             frame: UnsafeCell::new(()),
         })
     }
 
-    /// The wake function. Tells whether the entry has to go off the queue.
+    /// The wake function. Tells whether a task was woken that waits, and has to go off the queue.
     ///
     /// C: `autoremove_wake_function`, `pollwake`.
     fn wake(&self, change: Change) -> bool {
-        let remove = match &self.poller {
+        let woken = match &self.poller {
             None => self.task.wake(),
             Some(poller) => {
                 if poller.key == change {
@@ -147,7 +174,7 @@ impl Entry {
             }
         };
         self.frame.with(|_| ());
-        remove
+        woken
     }
 }
 
@@ -157,6 +184,13 @@ struct Head {
     /// Whether `head.next` is another than the head. Changed under the lock.
     active: AtomicBool,
     fault: Option<Fault>,
+}
+
+/// Whom of those who wait exclusively a wake-up is for. The others are called each time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    First,
+    All,
 }
 
 type List<'a> = MutexGuard<'a, Vec<Rc<Entry>>>;
@@ -178,10 +212,11 @@ impl Head {
         self.list.lock().unwrap()
     }
 
-    /// C: `list_add_tail`.
+    /// C: `__add_wait_queue`, `__add_wait_queue_entry_tail`.
     fn enqueue(&self, list: &mut List<'_>, entry: &Rc<Entry>) {
         entry.on.store(true, Relaxed);
-        list.push(entry.clone());
+        let index = if entry.exclusive { list.len() } else { 0 };
+        list.insert(index, entry.clone());
         // For what is read of it, a store of the same value is none.
         if list.len() == 1 {
             self.active.store(true, Relaxed);
@@ -208,26 +243,37 @@ impl Head {
         }
         entry.frame.with_mut(|_| ());
     }
+
+    fn end(&self) {
+        assert!(self.lock().is_empty(), "an entry is left on the queue");
+    }
 }
 
-/// A task, at the counter.
-struct Current {
-    word: Rc<Word>,
+/// A task at a queue, to wait or to wake.
+struct Visitor {
     head: Rc<Head>,
     task: Rc<Task>,
 }
 
-impl Queue for Current {
-    type Interrupted = Infallible;
+impl Visitor {
+    fn new(head: &Rc<Head>, task: &Rc<Task>) -> Self {
+        Self {
+            head: head.clone(),
+            task: task.clone(),
+        }
+    }
 
     /// C: `waitqueue_active`.
     fn is_active(&self) -> bool {
         self.head.active.load(Relaxed)
     }
 
+    fn wake(&self, change: Change, whom: Whom) {
+        self.wake_locked(self.head.lock(), change, whom);
+    }
+
     /// `Guard::wake`.
-    fn wake(&self, change: Change) {
-        let mut list = self.head.lock();
+    fn wake_locked(&self, mut list: List<'_>, change: Change, whom: Whom) {
         let mut index = 0;
         while let Some(entry) = list.get(index).cloned() {
             if self.head.has(Fault::RemoveBeforeWaking) {
@@ -235,6 +281,9 @@ impl Queue for Current {
                 entry.wake(change);
             } else if entry.wake(change) {
                 self.head.remove(&mut list, index);
+                if entry.exclusive && whom == Whom::First {
+                    break;
+                }
             } else {
                 index += 1;
             }
@@ -242,9 +291,9 @@ impl Queue for Current {
     }
 
     /// `WaitQueue::wait_until`.
-    fn wait_until<R>(&self, mut condition: impl FnMut() -> Option<R>) -> Result<R, Infallible> {
+    fn wait_until<R>(&self, exclusive: bool, mut condition: impl FnMut() -> Option<R>) -> R {
         if let Some(result) = condition() {
-            return Ok(result);
+            return result;
         }
         let order = match self.head.fault {
             Some(Fault::AnnounceBeforeQueueing) => [Step::Announce, Step::Queue, Step::Look],
@@ -252,7 +301,7 @@ impl Queue for Current {
             Some(Fault::LookBeforeAnnouncing) => [Step::Queue, Step::Look, Step::Announce],
             _ => [Step::Queue, Step::Announce, Step::Look],
         };
-        let entry = Entry::new(&self.task, None);
+        let entry = Entry::new(&self.task, None, exclusive);
         let result = 'wait: loop {
             // The lock, from going on the queue to the look.
             let mut locked = None;
@@ -280,7 +329,58 @@ impl Queue for Current {
             }
         };
         self.head.leave(&entry);
-        Ok(result)
+        result
+    }
+
+    /// `Wait::announce`.
+    fn announce(&self) {
+        self.task.sleeping.store(true, Relaxed);
+        if !self.head.has(Fault::NoBarrierInAnnounce) {
+            fence(SeqCst);
+        }
+    }
+
+    /// Waits by poll until `look` gives something.
+    ///
+    /// C: `do_poll` in `fs/select.c`, with one file.
+    fn poll<R>(&self, key: Change, mut look: impl FnMut() -> Option<R>) -> R {
+        let entry = self.register(key);
+        let result = loop {
+            match look() {
+                Some(result) => break result,
+                None => self.poll_schedule(&entry),
+            }
+        };
+        // poll_freewait
+        self.head.leave(&entry);
+        result
+    }
+
+    fn register(&self, key: Change) -> Rc<Entry> {
+        let poller = Poller {
+            key,
+            triggered: AtomicBool::new(false),
+        };
+        let entry = Entry::new(&self.task, Some(poller), false);
+        // poll_wait
+        self.head.enqueue(&mut self.head.lock(), &entry);
+        if !self.head.has(Fault::NoBarrierInPollWait) {
+            fence(SeqCst);
+        }
+        entry
+    }
+
+    /// C: `poll_schedule_timeout`.
+    fn poll_schedule(&self, entry: &Entry) {
+        let poller = entry.poller.as_ref().unwrap();
+        self.task.sleeping.store(true, Relaxed);
+        fence(SeqCst);
+        if !poller.triggered.load(Relaxed) {
+            self.task.schedule();
+        }
+        self.task.run();
+        poller.triggered.store(false, Relaxed);
+        fence(SeqCst);
     }
 }
 
@@ -292,23 +392,29 @@ enum Step {
     Look,
 }
 
+/// A task, at the counter.
+struct Current {
+    word: Rc<Word>,
+    at: Visitor,
+}
+
+impl Queue for Current {
+    type Interrupted = Infallible;
+
+    fn is_active(&self) -> bool {
+        self.at.is_active()
+    }
+
+    fn wake(&self, change: Change) {
+        self.at.wake(change, Whom::All);
+    }
+
+    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R, Infallible> {
+        Ok(self.at.wait_until(false, condition))
+    }
+}
+
 impl Current {
-    fn new(word: &Rc<Word>, head: &Rc<Head>) -> Self {
-        Self {
-            word: word.clone(),
-            head: head.clone(),
-            task: Rc::new(Task::new()),
-        }
-    }
-
-    /// `Wait::announce`.
-    fn announce(&self) {
-        self.task.sleeping.store(true, Relaxed);
-        if !self.head.has(Fault::NoBarrierInAnnounce) {
-            fence(SeqCst);
-        }
-    }
-
     fn read(&self, mode: Mode) -> u64 {
         let Ok(taken) = self.word.read(mode, self, true);
         taken.unwrap()
@@ -320,38 +426,10 @@ impl Current {
     }
 
     /// Waits by poll for something to read.
-    ///
-    /// C: `do_poll` in `fs/select.c`, with one file.
     fn poll_in(&self) {
-        let entry = Entry::new(
-            &self.task,
-            Some(Poller {
-                key: Change::Added,
-                triggered: AtomicBool::new(false),
-            }),
-        );
-        // poll_wait
-        self.head.enqueue(&mut self.head.lock(), &entry);
-        if !self.head.has(Fault::NoBarrierInPollWait) {
-            fence(SeqCst);
-        }
-        while !self.word.get().is_readable() {
-            self.poll_schedule(entry.poller.as_ref().unwrap());
-        }
-        // poll_freewait
-        self.head.leave(&entry);
-    }
-
-    /// C: `poll_schedule_timeout`.
-    fn poll_schedule(&self, poller: &Poller) {
-        self.task.sleeping.store(true, Relaxed);
-        fence(SeqCst);
-        if !poller.triggered.load(Relaxed) {
-            self.task.schedule();
-        }
-        self.task.run();
-        poller.triggered.store(false, Relaxed);
-        fence(SeqCst);
+        self.at.poll(Change::Added, || {
+            self.word.get().is_readable().then_some(())
+        });
     }
 }
 
@@ -374,7 +452,10 @@ impl Counter {
     }
 
     fn current(&self) -> Current {
-        Current::new(&self.word, &self.head)
+        Current {
+            word: self.word.clone(),
+            at: Visitor::new(&self.head, &Rc::new(Task::new())),
+        }
     }
 
     fn spawn<R: 'static>(&self, f: impl FnOnce(&Current) -> R + 'static) -> thread::JoinHandle<R> {
@@ -384,9 +465,19 @@ impl Counter {
 
     /// What everybody has left behind.
     fn end(&self) -> u64 {
-        assert!(self.head.lock().is_empty(), "an entry is left on the queue");
+        self.head.end();
         self.word.get().get()
     }
+}
+
+/// One writes 1 twice, one reads it twice.
+fn pair(fault: Option<Fault>) {
+    let counter = Counter::new(fault, 0);
+    let writer = counter.spawn(|current| [1, 1].map(|value| current.write(value)));
+    let reader = counter.current();
+    assert_eq!([(); 2].map(|()| reader.read(Mode::Semaphore)), [1, 1]);
+    writer.join().unwrap();
+    assert_eq!(counter.end(), 0);
 }
 
 /// Two write 1 each, two read 1 each: who reads more puts the rest back.
@@ -418,14 +509,6 @@ fn full(fault: Option<Fault>) {
     assert_eq!(counter.end(), Count::MAX);
 }
 
-fn semaphore(fault: Option<Fault>) {
-    empty(fault, Mode::Semaphore);
-}
-
-fn sum(fault: Option<Fault>) {
-    empty(fault, Mode::Sum);
-}
-
 /// One polls, one sleeps, and what is written is enough for both.
 fn poller(fault: Option<Fault>) {
     let counter = Counter::new(fault, 0);
@@ -437,108 +520,54 @@ fn poller(fault: Option<Fault>) {
     assert_eq!(counter.end(), 1);
 }
 
-/// How often at most loom takes the processor from a thread that could go on, in one interleaving.
-/// `LOOM_MAX_PREEMPTIONS` says otherwise.
-const PREEMPTIONS: usize = 2;
+const PAIR: Model = Model::new("pair", 4, pair);
+const SEMAPHORE: Model = Model::new("semaphore", 1, |fault| empty(fault, Mode::Semaphore));
+const SUM: Model = Model::new("sum", 1, |fault| empty(fault, Mode::Sum));
+const FULL: Model = Model::new("full", 1, full);
+const POLLER: Model = Model::new("poller", 2, poller);
 
-/// Runs `model` in all interleavings, and counts them.
-fn try_all(count: &Arc<AtomicUsize>, model: impl Fn() + Send + Sync + 'static) {
-    let count = count.clone();
-    let mut builder = Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
-    builder.check(move || {
-        count.fetch_add(1, Relaxed);
-        model();
-    });
+#[test]
+fn pair_passes() {
+    PAIR.passes(&[]);
 }
-
-/// Runs `model`, which has to pass.
-fn passes(name: &str, model: impl Fn(Option<Fault>) + Send + Sync + 'static) {
-    let count = Arc::default();
-    try_all(&count, move || model(None));
-    println!("model {name}: {} interleavings", count.load(Relaxed));
-}
-
-/// Runs `model` with a fault, which has to fail with a message that has `symptom` in it.
-fn fails(
-    name: &str,
-    fault: Fault,
-    symptom: &str,
-    model: impl Fn(Option<Fault>) + Send + Sync + 'static,
-) {
-    const THREAD: &str = "broken";
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let others = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if std::thread::current().name() != Some(THREAD) {
-                others(info);
-            }
-        }));
-    });
-
-    let count = Arc::default();
-    let run = std::thread::Builder::new().name(THREAD.into()).spawn({
-        let count = Arc::clone(&count);
-        move || {
-            fault::NO_BARRIER_AFTER_CHANGE.set(fault == Fault::NoBarrierAfterChange);
-            try_all(&count, move || model(Some(fault)));
-        }
-    });
-    let result = run.unwrap().join();
-    let count = count.load(Relaxed);
-    let Err(panic) = result else {
-        panic!("model {name} passes with {fault:?}, in {count} interleavings");
-    };
-    let message = match panic.downcast::<String>() {
-        Ok(message) => *message,
-        Err(panic) => panic.downcast_ref::<&str>().unwrap().to_string(),
-    };
-    assert!(message.contains(symptom), "{message}");
-    println!("model {name}: {fault:?} fails in number {count}");
-}
-
-/// The symptom of a wake-up that got lost.
-const ASLEEP: &str = "deadlock";
 
 #[test]
 fn semaphore_passes() {
-    passes("semaphore", semaphore);
+    SEMAPHORE.passes(&[]);
 }
 
 #[test]
 fn sum_passes() {
-    passes("sum", sum);
+    SUM.passes(&[]);
 }
 
 #[test]
 fn full_passes() {
-    passes("full", full);
+    FULL.passes(&[]);
 }
 
 #[test]
 fn poller_passes() {
-    passes("poller", poller);
+    POLLER.passes(&[]);
 }
 
 #[test]
 fn barrier_after_change_is_needed() {
-    fails("semaphore", Fault::NoBarrierAfterChange, ASLEEP, semaphore);
-    fails("sum", Fault::NoBarrierAfterChange, ASLEEP, sum);
-    fails("full", Fault::NoBarrierAfterChange, ASLEEP, full);
-    fails("poller", Fault::NoBarrierAfterChange, ASLEEP, poller);
+    for model in [PAIR, SEMAPHORE, SUM, FULL, POLLER] {
+        model.fails(Part::BarrierAfterChange, ASLEEP);
+    }
 }
 
 #[test]
 fn barrier_in_announce_is_needed() {
-    fails("semaphore", Fault::NoBarrierInAnnounce, ASLEEP, semaphore);
-    fails("sum", Fault::NoBarrierInAnnounce, ASLEEP, sum);
-    fails("full", Fault::NoBarrierInAnnounce, ASLEEP, full);
+    for model in [PAIR, SEMAPHORE, SUM, FULL] {
+        model.fails(Fault::NoBarrierInAnnounce, ASLEEP);
+    }
 }
 
 #[test]
 fn barrier_in_poll_wait_is_needed() {
-    fails("poller", Fault::NoBarrierInPollWait, ASLEEP, poller);
+    POLLER.fails(Fault::NoBarrierInPollWait, ASLEEP);
 }
 
 #[test]
@@ -547,9 +576,9 @@ fn order_is_needed() {
         (Fault::AnnounceBeforeQueueing, ASLEEP),
         (Fault::LookBeforeQueueing, ASLEEP),
         (Fault::LookBeforeAnnouncing, ASLEEP),
-        (Fault::RemoveBeforeWaking, "Causality violation"),
-        (Fault::StayOnQueue, "Causality violation"),
+        (Fault::RemoveBeforeWaking, SHARED),
+        (Fault::StayOnQueue, "left on the queue"),
     ] {
-        fails("semaphore", fault, symptom, semaphore);
+        SEMAPHORE.fails(fault, symptom);
     }
 }

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A model of `Pipe` (src/objects/pipe.rs), step by step, over that of its ring.
+
+use super::{
+    loom_ring::{Full, PageRing, Published, Writer},
+    loom_runs::seen,
+    Fault, Head, Task, Visitor, Whom,
+};
+use ipcdemo_algorithms::{
+    counter::Change::{Added, Taken},
+    loom_atomic::AtomicU64,
+    ring::State,
+};
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::rc::Rc;
+
+/// What is broken in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PipeFault {
+    /// Whether there are writers is looked at after the ring.
+    WritersAfterRing,
+    /// To see that there are no writers is no acquire.
+    WritersWithoutAcquire,
+    /// A reader that slept does not wake the next.
+    NextReaderAsleep,
+    /// A writer that slept does not wake the next.
+    NextWriterAsleep,
+    /// The last one to leave wakes one only on the other side.
+    LeaveWakesOne,
+    /// A new capacity is not told to who waits for room.
+    ResizeWithoutWake,
+    /// A writer does not ask whether somebody polls for edges.
+    EdgesIgnored,
+    /// A write is short though the ring was never full with it.
+    ShortThoughNotFilled,
+}
+
+pub(crate) struct Pipe {
+    ring: PageRing,
+    rd_wait: Rc<Head>,
+    wr_wait: Rc<Head>,
+    readers: AtomicU64,
+    writers: AtomicU64,
+    edge_polled: AtomicU64,
+    fault: Option<Fault>,
+}
+
+impl Pipe {
+    /// One with a reader and a writer.
+    pub(crate) fn new(fault: Option<Fault>, max_usage: u32) -> Rc<Self> {
+        Rc::new(Self {
+            ring: PageRing::new(fault, max_usage),
+            rd_wait: Rc::new(Head::new(fault)),
+            wr_wait: Rc::new(Head::new(fault)),
+            readers: AtomicU64::new(1),
+            writers: AtomicU64::new(1),
+            edge_polled: AtomicU64::new(0),
+            fault,
+        })
+    }
+
+    /// Nobody is left, and nothing.
+    pub(crate) fn end(&self) {
+        self.rd_wait.end();
+        self.wr_wait.end();
+        self.ring.end();
+    }
+
+    fn has(&self, fault: PipeFault) -> bool {
+        self.fault == Some(Fault::Pipe(fault))
+    }
+
+    fn has_readers(&self) -> bool {
+        self.readers.load(Relaxed) != 0
+    }
+
+    fn has_writers(&self) -> bool {
+        let order = if self.has(PipeFault::WritersWithoutAcquire) {
+            Relaxed
+        } else {
+            Acquire
+        };
+        self.writers.load(order) != 0
+    }
+
+    fn is_readable(&self) -> bool {
+        !self.ring.state().is_empty() || !self.has_writers()
+    }
+
+    fn is_writable(&self) -> bool {
+        self.ring.has_room() || !self.has_readers()
+    }
+}
+
+/// What poll tells a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Events {
+    pub(crate) readable: bool,
+    pub(crate) hung_up: bool,
+}
+
+/// Why not all was written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// There is no room for the rest.
+    Full,
+    /// Nobody will read it.
+    Broken,
+}
+
+/// A task, at the pipe.
+pub(crate) struct Current {
+    pipe: Rc<Pipe>,
+    task: Rc<Task>,
+}
+
+impl Current {
+    pub(crate) fn new(pipe: &Rc<Pipe>) -> Self {
+        Self {
+            pipe: pipe.clone(),
+            task: Rc::new(Task::new()),
+        }
+    }
+
+    fn at(&self, queue: &Rc<Head>) -> Visitor {
+        Visitor::new(queue, &self.task)
+    }
+
+    fn rd_wait(&self) -> Visitor {
+        self.at(&self.pipe.rd_wait)
+    }
+
+    fn wr_wait(&self) -> Visitor {
+        self.at(&self.pipe.wr_wait)
+    }
+
+    fn wake_reader(&self) {
+        self.rd_wait().wake(Added, Whom::First);
+    }
+
+    fn wake_writer(&self) {
+        self.wr_wait().wake(Taken, Whom::First);
+    }
+
+    /// Gives nothing at the end of file.
+    pub(crate) fn read(&self, limit: usize) -> Vec<u8> {
+        let pipe = &self.pipe;
+        let mut wake_next_reader = false;
+        let (taken, before) = loop {
+            let mut may_come = pipe.has_writers();
+            let (taken, before) = pipe.ring.read(&self.task, |reader| reader.take(limit));
+            if pipe.has(PipeFault::WritersAfterRing) {
+                may_come = pipe.has_writers();
+            }
+            if !taken.is_empty() || !may_come {
+                break (taken, before);
+            }
+            seen("empty");
+            self.rd_wait()
+                .wait_until(true, || pipe.is_readable().then_some(()));
+            wake_next_reader = true;
+        };
+        self.after_read(before, wake_next_reader);
+        taken
+    }
+
+    fn after_read(&self, before: Option<State>, slept: bool) {
+        let pipe = &self.pipe;
+        let wake_writer = before.is_some_and(|state| state.is_full(pipe.ring.max_usage()));
+        let wake_next_reader = slept && !pipe.ring.state().is_empty();
+
+        if wake_writer && self.wr_wait().is_active() {
+            self.wake_writer();
+        }
+        if wake_next_reader && !pipe.has(PipeFault::NextReaderAsleep) && self.rd_wait().is_active()
+        {
+            self.wake_reader();
+        }
+    }
+
+    fn add_to(writer: &mut Writer<'_>, from: &mut &[u8], first: bool) -> Result<(), Full> {
+        if first {
+            writer.merge(from);
+        }
+        while !from.is_empty() {
+            writer.push(from)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(&self, mut from: &[u8]) -> Result<(), Ended> {
+        self.write_some(&mut from, false)
+    }
+
+    /// Takes from `from` what was written.
+    fn write_some(&self, from: &mut &[u8], nonblock: bool) -> Result<(), Ended> {
+        let pipe = &self.pipe;
+        let mut first = true;
+        let mut wake_next_writer = false;
+        let (ended, was_empty) = loop {
+            let (ended, published) = pipe.ring.write(&self.task, |writer| {
+                if pipe.has_readers() {
+                    Self::add_to(writer, from, first).map_err(|Full| Ended::Full)
+                } else {
+                    Err(Ended::Broken)
+                }
+            });
+            let was_empty = published.is_some_and(Published::was_empty);
+            first = false;
+            match ended {
+                Err(Ended::Full) => {
+                    let filled = pipe.has(PipeFault::ShortThoughNotFilled)
+                        || published.is_none_or(|it| it.filled(pipe.ring.max_usage()));
+                    seen(if filled { "full" } else { "not filled" });
+                    if filled && nonblock {
+                        break (ended, was_empty);
+                    }
+                    if was_empty && self.rd_wait().is_active() {
+                        self.wake_reader();
+                    }
+                    if filled {
+                        self.wr_wait()
+                            .wait_until(true, || pipe.is_writable().then_some(()));
+                        wake_next_writer = true;
+                    }
+                }
+                ended => break (ended, was_empty),
+            }
+        };
+        self.after_write(was_empty, wake_next_writer);
+        ended
+    }
+
+    fn after_write(&self, was_empty: bool, slept: bool) {
+        let pipe = &self.pipe;
+        let edges = !pipe.has(PipeFault::EdgesIgnored) && pipe.edge_polled.load(Relaxed) != 0;
+        let wake_reader = was_empty || edges;
+        let wake_next_writer = slept && pipe.ring.has_room();
+
+        if wake_reader && self.rd_wait().is_active() {
+            self.wake_reader();
+        }
+        if wake_next_writer && !pipe.has(PipeFault::NextWriterAsleep) && self.wr_wait().is_active()
+        {
+            self.wake_writer();
+        }
+    }
+
+    /// `Pipe::set_size`, with room for what is inside.
+    pub(crate) fn resize(&self, max_usage: u32) {
+        self.pipe.ring.resize(&self.task, max_usage);
+        if !self.pipe.has(PipeFault::ResizeWithoutWake) {
+            self.wake_writer();
+        }
+    }
+
+    /// `Pipe::release` of one of the `count`.
+    fn leave(&self, count: &AtomicU64) {
+        let pipe = &self.pipe;
+        let holders = pipe.rd_wait.lock();
+        count.store(count.load(Relaxed) - 1, Release);
+        let whom = if pipe.has(PipeFault::LeaveWakesOne) {
+            Whom::First
+        } else {
+            Whom::All
+        };
+        if pipe.has_readers() != pipe.has_writers() {
+            self.rd_wait().wake_locked(holders, Added, whom);
+            self.wr_wait().wake(Taken, whom);
+        }
+    }
+
+    pub(crate) fn leave_writers(&self) {
+        self.leave(&self.pipe.writers);
+    }
+
+    pub(crate) fn leave_readers(&self) {
+        self.leave(&self.pipe.readers);
+    }
+
+    /// `Pipe::poll`, after it has registered.
+    fn events(&self) -> Events {
+        let pipe = &self.pipe;
+        let mut has_writers = pipe.has_writers();
+        let state = pipe.ring.state();
+        if pipe.has(PipeFault::WritersAfterRing) {
+            has_writers = pipe.has_writers();
+        }
+        Events {
+            readable: !state.is_empty(),
+            hung_up: !has_writers,
+        }
+    }
+
+    /// Waits by poll for something to read, or for a hang-up.
+    pub(crate) fn poll_in(&self) -> Events {
+        self.rd_wait().poll(Added, || {
+            let events = self.events();
+            (events.readable || events.hung_up).then_some(events)
+        })
+    }
+
+    /// Waits by poll for room.
+    pub(crate) fn poll_out(&self) {
+        self.wr_wait()
+            .poll(Taken, || self.pipe.is_writable().then_some(()));
+    }
+
+    /// Polls for edges until the last buffer ends there.
+    pub(crate) fn poll_edges(&self, end: u32) {
+        self.pipe.edge_polled.store(1, Relaxed);
+        let is_there = || self.pipe.ring.state().end() == end;
+        self.rd_wait().poll(Added, || is_there().then_some(()));
+    }
+
+    /// Writes what there is room for, and polls for the edge to more.
+    pub(crate) fn write_by_edges(&self, mut from: &[u8]) {
+        let at = self.wr_wait();
+        let entry = at.register(Taken);
+        while self.write_some(&mut from, true).is_err() {
+            at.poll_schedule(&entry);
+        }
+        at.head.leave(&entry);
+    }
+}

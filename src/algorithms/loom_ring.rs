@@ -1,0 +1,615 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A model of `PageRing` (src/abstractions/page_ring.rs), step by step, over the real word.
+//!
+//! A page has few bytes, each of which stands for many. Each is watched by itself, and so is each
+//! field of a slot: loom reports who touches one that somebody else may be using at that moment.
+//! Left out are packets, a mark in the slot like others, and what fails for want of memory.
+
+use super::{loom_runs::seen, Fault, Head, Task, Visitor, Whom};
+use ipcdemo_algorithms::{
+    counter::Change,
+    loom_atomic::AtomicU64,
+    ring::{mergeable, Claim, Gone, Index, More, Side, State, Turns, Word, BUFFER_MAX},
+};
+use loom::{cell::UnsafeCell, sync::atomic::Ordering::Relaxed};
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    ops::Deref,
+    rc::Rc,
+};
+
+/// The bytes of a page.
+pub(crate) const PAGE: usize = 4;
+
+/// How many of the word's bytes one of them stands for.
+const SCALE: u32 = BUFFER_MAX / PAGE as u32;
+
+/// What a page that was freed has in it.
+const FREED: u8 = u8::MAX;
+
+/// What a buffer must not be without.
+pub(crate) const NO_MEMORY: &str = "a buffer has no memory";
+
+/// What is broken in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RingFault {
+    /// To be done with the last buffer, a reader does not ask whether it still ends there.
+    DrainWithoutEnd,
+    /// As before, whether there are buffers behind it.
+    DrainWithoutHead,
+    /// A reader frees the last buffer's memory.
+    DrainAndFree,
+    /// The count of bytes taken goes back to 0 after the buffer was published as done with.
+    CursorAfterDrain,
+    /// To merge, a writer does not ask whether the buffer is still in use.
+    MergeWithoutUse,
+    /// A writer takes the memory of a buffer that is in use.
+    TakeWithoutEmpty,
+    /// Where a buffer ends is written down after the one behind it was published.
+    SealAfterPush,
+    /// What was there before a change is taken for what was there when the claim was taken.
+    StateOfClaim,
+    /// Who lets go of a claim does not wake who waits for it.
+    ClaimNotPassed,
+}
+
+/// Memory that others may use, but not at the same time.
+struct Plain<T> {
+    watch: UnsafeCell<()>,
+    value: RefCell<T>,
+}
+
+impl<T: Clone> Plain<T> {
+    fn new(value: T) -> Self {
+        Self {
+            watch: UnsafeCell::new(()),
+            value: RefCell::new(value),
+        }
+    }
+
+    fn get(&self) -> T {
+        self.watch.with(|_| ());
+        self.value.borrow().clone()
+    }
+
+    fn set(&self, value: T) {
+        self.replace(value);
+    }
+
+    fn replace(&self, value: T) -> T {
+        self.watch.with_mut(|_| ());
+        self.value.replace(value)
+    }
+}
+
+#[derive(Clone)]
+struct Page(Rc<[Plain<u8>; PAGE]>);
+
+impl Page {
+    fn fill(&self, start: usize, from: &[u8]) {
+        for (byte, &value) in self.0[start..start + from.len()].iter().zip(from) {
+            byte.set(value);
+        }
+    }
+}
+
+/// A place for a buffer. Positions are the word's.
+struct Slot {
+    memory: Plain<Option<Page>>,
+    start: Plain<u32>,
+    end: Plain<u32>,
+}
+
+impl Slot {
+    fn empty() -> Self {
+        Self {
+            memory: Plain::new(None),
+            start: Plain::new(0),
+            end: Plain::new(0),
+        }
+    }
+
+    fn take(&self) -> Option<Page> {
+        self.memory.replace(None)
+    }
+}
+
+fn new_slots(slots: u32) -> Rc<[Slot]> {
+    (0..slots).map(|_| Slot::empty()).collect()
+}
+
+pub(crate) struct PageRing {
+    word: Word,
+    slots: Plain<Rc<[Slot]>>,
+    max_usage: AtomicU64,
+    cursor: Plain<u32>,
+    read_turns: Rc<Head>,
+    write_turns: Rc<Head>,
+    /// How many pages are allocated.
+    pages: Cell<usize>,
+    fault: Option<Fault>,
+}
+
+/// Who waits for a claim.
+struct Turn(Visitor);
+
+impl Turns for Turn {
+    type Interrupted = Infallible;
+
+    fn is_active(&self) -> bool {
+        self.0.is_active()
+    }
+
+    fn wake_one(&self) {
+        self.0.wake(Change::Added, Whom::First);
+    }
+
+    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R, Infallible> {
+        seen("turn");
+        Ok(self.0.wait_until(true, condition))
+    }
+}
+
+impl PageRing {
+    pub(crate) fn new(fault: Option<Fault>, max_usage: u32) -> Self {
+        Self {
+            word: Word::new(),
+            slots: Plain::new(new_slots(max_usage)),
+            max_usage: AtomicU64::new(max_usage.into()),
+            cursor: Plain::new(0),
+            read_turns: Rc::new(Head::new(fault)),
+            write_turns: Rc::new(Head::new(fault)),
+            pages: Cell::new(0),
+            fault,
+        }
+    }
+
+    fn has(&self, fault: RingFault) -> bool {
+        self.fault == Some(Fault::Ring(fault))
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.word.get()
+    }
+
+    pub(crate) fn max_usage(&self) -> u32 {
+        self.max_usage.load(Relaxed) as u32
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        !self.state().is_full(self.max_usage())
+    }
+
+    pub(crate) fn read<R>(
+        &self,
+        task: &Rc<Task>,
+        f: impl FnOnce(&mut Reader<'_>) -> R,
+    ) -> (R, Option<State>) {
+        let known = self.claim(Side::Read, task);
+        let mut reader = Reader::new(self, known);
+        let result = f(&mut reader);
+        let before = reader.publish(task);
+        (result, before.map(|before| self.before(before, known)))
+    }
+
+    pub(crate) fn write<R>(
+        &self,
+        task: &Rc<Task>,
+        f: impl FnOnce(&mut Writer<'_>) -> R,
+    ) -> (R, Option<Published>) {
+        let known = self.claim(Side::Write, task);
+        let mut writer = Writer::new(self, known);
+        let result = f(&mut writer);
+        let mut published = writer.publish(task);
+        if let Some(published) = &mut published {
+            published.before = self.before(published.before, known);
+        }
+        (result, published)
+    }
+
+    fn before(&self, before: State, known: State) -> State {
+        if self.has(RingFault::StateOfClaim) {
+            known
+        } else {
+            before
+        }
+    }
+
+    /// `PageRing::both`, `Both::resize`. What is inside has to fit.
+    pub(crate) fn resize(&self, task: &Rc<Task>, max_usage: u32) {
+        let mut head = Writer::new(self, self.claim(Side::Write, task));
+        let mut tail = Reader::new(self, self.claim(Side::Read, task));
+        let slots = new_slots(max_usage);
+        let known = self.state();
+        for (slot, n) in slots.iter().zip(0..known.occupancy()) {
+            let old = self.slot(known.tail().plus(n));
+            slot.memory.set(old.take());
+            slot.start.set(old.start.get());
+            slot.end.set(old.end.get());
+        }
+        for slot in self.slots.replace(slots).iter() {
+            tail.freed.extend(slot.take());
+        }
+        self.max_usage.store(max_usage.into(), Relaxed);
+        self.word.renew(known.occupancy(), known.end());
+        tail.refresh();
+        head.refresh();
+        tail.publish(task);
+        head.publish(task);
+    }
+
+    fn claim(&self, side: Side, task: &Rc<Task>) -> State {
+        let Ok(state) = self.word.claim(side, &self.turn(side, task));
+        state
+    }
+
+    fn pass(&self, side: Side, task: &Rc<Task>) {
+        if !self.has(RingFault::ClaimNotPassed) {
+            self.word.pass(&self.turn(side, task));
+        }
+    }
+
+    fn turn(&self, side: Side, task: &Rc<Task>) -> Turn {
+        let queue = match side {
+            Side::Read => &self.read_turns,
+            Side::Write => &self.write_turns,
+        };
+        Turn(Visitor::new(queue, task))
+    }
+
+    fn slot(&self, index: Index) -> SlotRef {
+        let slots = self.slots.get();
+        let index = index.slot(slots.len() as u32);
+        SlotRef { slots, index }
+    }
+
+    fn allocate(&self) -> Page {
+        self.pages.set(self.pages.get() + 1);
+        Page(Rc::new([(); PAGE].map(|()| Plain::new(FREED))))
+    }
+
+    /// The memory is somebody else's, who writes there.
+    fn free(&self, page: Page) {
+        for byte in page.0.iter() {
+            byte.set(FREED);
+        }
+        self.pages.set(self.pages.get() - 1);
+    }
+
+    /// Nobody has a claim or waits for one, nothing is inside, and each page is in a slot.
+    pub(crate) fn end(&self) {
+        assert!(self.state().is_empty(), "too much is inside");
+        for side in [Side::Read, Side::Write] {
+            assert!(self.word.try_claim(side).is_some(), "a claim is left");
+        }
+        self.read_turns.end();
+        self.write_turns.end();
+        let in_slots = self.slots.get().iter().filter_map(Slot::take).count();
+        assert_eq!(in_slots, self.pages.get(), "a page is lost");
+    }
+}
+
+/// A slot of the array that the ring had when it was looked at.
+struct SlotRef {
+    slots: Rc<[Slot]>,
+    index: usize,
+}
+
+impl Deref for SlotRef {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.slots[self.index]
+    }
+}
+
+/// The readers' claim.
+pub(crate) struct Reader<'a> {
+    ring: &'a PageRing,
+    known: State,
+    done: u32,
+    freed: Vec<Page>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(ring: &'a PageRing, known: State) -> Self {
+        Self {
+            ring,
+            known,
+            done: 0,
+            freed: Vec::new(),
+        }
+    }
+
+    fn slot(&self) -> SlotRef {
+        self.ring.slot(self.known.tail().plus(self.done))
+    }
+
+    fn remaining(&self) -> u32 {
+        self.known.occupancy() - self.done
+    }
+
+    fn rest(&self, slot: &Slot) -> (u32, bool) {
+        let last = self.remaining() == 1;
+        let end = if last {
+            self.known.end()
+        } else {
+            slot.end.get()
+        };
+        (end - slot.start.get() - self.ring.cursor.get(), last)
+    }
+
+    fn refresh(&mut self) {
+        self.known = self.ring.state();
+    }
+
+    fn retire(&mut self, slot: &Slot) {
+        self.freed.extend(slot.take());
+        self.ring.cursor.set(0);
+        self.done += 1;
+    }
+
+    fn front(&mut self) -> Option<(SlotRef, u32)> {
+        let mut refreshed = false;
+        loop {
+            if self.remaining() != 0 {
+                let slot = self.slot();
+                match self.rest(&slot) {
+                    (0, false) => {
+                        self.retire(&slot);
+                        continue;
+                    }
+                    (0, true) => {}
+                    (len, _) => return Some((slot, len)),
+                }
+            }
+            if refreshed {
+                return None;
+            }
+            refreshed = true;
+            self.refresh();
+        }
+    }
+
+    /// `Pipe::take`: takes what there is, up to `limit` bytes.
+    pub(crate) fn take(&mut self, limit: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while taken.len() < limit {
+            let Some((slot, len)) = self.front() else {
+                break;
+            };
+            let len = (limit - taken.len()).min((len / SCALE) as usize);
+            let cursor = self.ring.cursor.get();
+            let offset = ((slot.start.get() + cursor) / SCALE) as usize;
+            let page = slot.memory.get().expect(NO_MEMORY);
+            taken.extend(page.0[offset..offset + len].iter().map(Plain::get));
+            self.ring.cursor.set(cursor + len as u32 * SCALE);
+        }
+        taken
+    }
+
+    fn publish(&mut self, task: &Rc<Task>) -> Option<State> {
+        let before = loop {
+            if self.remaining() == 0 {
+                break self.pop();
+            }
+            let slot = self.slot();
+            match self.rest(&slot) {
+                (0, false) => self.retire(&slot),
+                (0, true) => match self.drain(&slot) {
+                    Ok(before) => break Some(before),
+                    Err(More) => {
+                        seen("more");
+                        self.refresh();
+                    }
+                },
+                _ => break self.pop(),
+            }
+        };
+        self.ring.pass(Side::Read, task);
+        for page in self.freed.drain(..) {
+            self.ring.free(page);
+        }
+        before
+    }
+
+    fn drain(&mut self, slot: &Slot) -> Result<State, More> {
+        let ring = self.ring;
+        let freed = ring
+            .has(RingFault::DrainAndFree)
+            .then(|| slot.take())
+            .flatten();
+        let taken = ring.cursor.get();
+        if !ring.has(RingFault::CursorAfterDrain) {
+            ring.cursor.set(0);
+        }
+        let mut known = self.known;
+        if ring.has(RingFault::DrainWithoutHead) && ring.state().end() == known.end() {
+            known = ring.state();
+        }
+        let result = if ring.has(RingFault::DrainWithoutEnd) {
+            Ok(ring.word.pop(known.occupancy(), Claim::LetGo))
+        } else {
+            ring.word.drain(known, Claim::LetGo)
+        };
+        if result.is_err() {
+            ring.cursor.set(taken);
+        } else if ring.has(RingFault::CursorAfterDrain) {
+            ring.cursor.set(0);
+        }
+        self.freed.extend(freed);
+        result
+    }
+
+    fn pop(&mut self) -> Option<State> {
+        if self.done > 0 {
+            Some(self.ring.word.pop(self.done, Claim::LetGo))
+        } else {
+            self.ring.word.let_go(Side::Read);
+            None
+        }
+    }
+}
+
+/// There is no slot.
+pub(crate) struct Full;
+
+/// What a writer published.
+#[derive(Clone, Copy)]
+pub(crate) struct Published {
+    before: State,
+    begun: u32,
+}
+
+impl Published {
+    pub(crate) fn was_empty(self) -> bool {
+        self.before.is_empty()
+    }
+
+    pub(crate) fn filled(self, max_usage: u32) -> bool {
+        self.before.occupancy() + self.begun >= max_usage
+    }
+}
+
+/// The writers' claim.
+pub(crate) struct Writer<'a> {
+    ring: &'a PageRing,
+    known: State,
+    begun: u32,
+    end: u32,
+    over: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn new(ring: &'a PageRing, known: State) -> Self {
+        Self {
+            ring,
+            known,
+            begun: 0,
+            end: 0,
+            over: false,
+        }
+    }
+
+    fn refresh(&mut self) {
+        self.known = self.ring.state();
+    }
+
+    pub(crate) fn merge(&mut self, from: &mut &[u8]) {
+        if self.known.is_empty() || self.begun != 0 || self.over {
+            return;
+        }
+        let end = self.known.end();
+        let Some(len) = mergeable(from.len() * SCALE as usize, end) else {
+            return;
+        };
+        let slot = self.ring.slot(self.known.head().before());
+        let page = slot.memory.get().expect(NO_MEMORY);
+        let (now, later) = from.split_at(len / SCALE as usize);
+        page.fill((end / SCALE) as usize, now);
+        *from = later;
+        let claim = if from.is_empty() {
+            Claim::LetGo
+        } else {
+            Claim::Kept
+        };
+        let end_now = end + len as u32;
+        let result = if self.ring.has(RingFault::MergeWithoutUse) {
+            Ok(self.ring.word.push(0, end_now, claim))
+        } else {
+            self.ring.word.merge(end_now, claim)
+        };
+        match result {
+            Ok(_) if claim == Claim::LetGo => self.over = true,
+            Ok(_) => self.refresh(),
+            Err(Gone) => {
+                seen("gone");
+                self.move_on(end, end_now);
+            }
+        }
+    }
+
+    fn move_on(&mut self, start: u32, end: u32) {
+        self.refresh();
+        let left = self.ring.slot(self.known.head().before()).take();
+        let slot = self.ring.slot(self.known.head());
+        if let Some(page) = slot.take() {
+            self.ring.free(page);
+        }
+        slot.memory.set(left);
+        slot.start.set(start);
+        self.begun = 1;
+        self.end = end;
+    }
+
+    fn is_full(&mut self) -> bool {
+        let max_usage = self.ring.max_usage();
+        if self.known.occupancy() + self.begun < max_usage {
+            return false;
+        }
+        self.refresh();
+        self.known.occupancy() + self.begun >= max_usage
+    }
+
+    pub(crate) fn push(&mut self, from: &mut &[u8]) -> Result<(), Full> {
+        assert!(!self.over);
+        if self.is_full() {
+            return Err(Full);
+        }
+        let slot = self.ring.slot(self.known.head().plus(self.begun));
+        let mut memory = slot.take();
+        if memory.is_none() && self.begun == 0 {
+            memory = self.take_left();
+        }
+        let page = memory.unwrap_or_else(|| self.ring.allocate());
+        let (now, later) = from.split_at(from.len().min(PAGE));
+        page.fill(0, now);
+        *from = later;
+        slot.memory.set(Some(page));
+        slot.start.set(0);
+        if !self.ring.has(RingFault::SealAfterPush) {
+            self.seal();
+        }
+        self.end = now.len() as u32 * SCALE;
+        self.begun += 1;
+        Ok(())
+    }
+
+    fn take_left(&mut self) -> Option<Page> {
+        self.refresh();
+        if !self.known.is_empty() && !self.ring.has(RingFault::TakeWithoutEmpty) {
+            return None;
+        }
+        let left = self.ring.slot(self.known.head().before()).take()?;
+        seen("left");
+        Some(left)
+    }
+
+    fn seal(&self) {
+        let (index, end) = match self.begun {
+            0 if self.known.is_empty() => return,
+            0 => (self.known.head().before(), self.known.end()),
+            begun => (self.known.head().plus(begun - 1), self.end),
+        };
+        self.ring.slot(index).end.set(end);
+    }
+
+    fn publish(&mut self, task: &Rc<Task>) -> Option<Published> {
+        let begun = self.begun;
+        let mut published = None;
+        if begun > 0 {
+            let before = self.ring.word.push(begun, self.end, Claim::LetGo);
+            published = Some(Published { before, begun });
+            if self.ring.has(RingFault::SealAfterPush) {
+                self.begun = 0;
+                self.seal();
+            }
+        } else if !self.over {
+            self.ring.word.let_go(Side::Write);
+        }
+        self.ring.pass(Side::Write, task);
+        published
+    }
+}
