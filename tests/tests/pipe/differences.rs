@@ -5,8 +5,8 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use ipcdemo_tests::pipe::{put, queued, take, together};
-use ipcdemo_tests::{Errno, Fd, Subject};
+use ipcdemo_tests::pipe::{fill, put, queued, take, together};
+use ipcdemo_tests::{Errno, Fd, Sleeper, Subject};
 use rustix::fs::{MemfdFlags, Mode, OFlags, fcntl_setfl, memfd_create, open, sendfile};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{IoSliceRaw, SpliceFlags, splice, tee, vmsplice};
@@ -127,6 +127,42 @@ fn nothing_is_spliced_in_append_mode() {
         assert_eq!(put(&to_theirs, b"def"), Ok(3));
         fcntl_setfl(&writer, OFlags::APPEND).unwrap();
         assert_eq!(splice_3(&theirs, &writer), Err(Errno::INVAL));
+    });
+}
+
+/// fs/splice.c, iter_file_splice_write: what is spliced into ours is written, and so packets
+/// where O_DIRECT says so.
+#[test]
+fn what_is_spliced_in_becomes_packets() {
+    together(|| {
+        let [native, module] = [NATIVE, Subject::Module].map(|subject| {
+            let ((reader, writer), (theirs, to_theirs)) = (subject.pipe(), NATIVE.pipe());
+            fcntl_setfl(&writer, OFlags::DIRECT).unwrap();
+            assert_eq!(put(&to_theirs, b"abc"), Ok(3));
+            assert_eq!(splice_3(&theirs, &writer), Ok(3));
+            assert_eq!(take(&reader, 1).unwrap(), b"a");
+            queued(&reader)
+        });
+        assert_eq!((native, module), (2, 0));
+    });
+}
+
+/// fs/splice.c:1280, splice_file_to_pipe: for room in theirs it is waited before we are asked.
+#[test]
+fn its_mode_says_nothing_of_their_room() {
+    together(|| {
+        let (theirs, to_theirs) = NATIVE.pipe();
+        let full = fill(NATIVE, &to_theirs);
+        let (reader, writer) = NATIVE.pipe();
+        assert_eq!(put(&writer, b"abc"), Ok(3));
+        fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
+        assert_eq!(splice_3(&reader, &to_theirs), Err(Errno::AGAIN));
+        let (reader, _writer) = ours();
+        fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
+        let splice = Sleeper::new(&[libc::SYS_splice], move || splice_3(&reader, &to_theirs));
+        assert_eq!(take(&theirs, full.len()).unwrap(), full);
+        assert_eq!(splice.join(), Ok(3));
+        assert_eq!(take(&theirs, 10).unwrap(), b"abc");
     });
 }
 

@@ -6,8 +6,9 @@ use std::os::fd::AsRawFd;
 
 use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::pipe::{Blocked, bytes, fill, path, put, take};
-use ipcdemo_tests::{Errno, Fd, PAGE, Sleeper, differential};
+use ipcdemo_tests::{Errno, Fd, PAGE, Sleeper, Subject, differential};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::pipe::{SpliceFlags, splice};
 
 const ASYNC: OFlags = OFlags::from_bits_retain(libc::O_ASYNC as u32);
 
@@ -115,6 +116,18 @@ differential! {
         assert_eq!(put(&writer, b"a"), Ok(1));
         assert_eq!(sleeper.join().unwrap(), b"a");
         assert_eq!(signal.count(), 1);
+    }
+
+    /// fs/splice.c:1798, 1841: a splice signals when it has taken the last of a buffer.
+    fn a_splice_that_makes_room_signals(s: Subject) {
+        let ((reader, writer), (_theirs, to_theirs)) = (s.pipe(), Subject::Native.pipe());
+        assert_eq!(put(&writer, b"abc"), Ok(3));
+        let signal = signalled(&writer);
+        for (length, count) in [(1, 0), (1, 0), (1, 1)] {
+            let spliced = splice(&reader, None, &to_theirs, None, length, SpliceFlags::empty());
+            assert_eq!(spliced, Ok(length));
+            assert_eq!(signal.count(), count);
+        }
     }
 
     /// fs/pipe.c:822: the last writer's end signals the reader as data would.
