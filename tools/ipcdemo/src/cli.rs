@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipcdemo_client::{Fifo, Keys};
+use ipcdemo_client::{Fifo, Keys, Kind};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +20,7 @@ Examples:
   ipcdemo waitq ls                            who sleeps there
   ipcdemo waitq wake                          wake one, and be told whom it reached
   ipcdemo pipe run -- seq 9 ::: tac           a pipeline on the module's pipes
+  ipcdemo exec -- bash -c 'seq 9 | tac'       any program, with the module's pipes
   ipcdemo mkfifo jobs                         a FIFO: /dev/ipcdemo-fifo-jobs
   ipcdemo ls                                  what is alive now
 
@@ -90,6 +91,17 @@ Examples:
         #[arg(last = true, required = true, value_name = "CMD")]
         command: Vec<OsString>,
     },
+    /// Run a program on the module's objects: its pipes and eventfds are the module's
+    #[command(after_help = "\
+The program, and all that it starts, has its calls of pipe(2) and eventfd(2) answered by a supervisor.
+It may be any: static or dynamic, in any language, of 64 or 32 bits. It gets no privileges by being
+setuid. See docs/exec.md.
+
+Examples:
+  ipcdemo exec -- bash -c 'seq 1 200000 | sort -rn | tail -1'
+  ipcdemo exec --only pipe -- make -j4
+  ipcdemo exec --report -- python3 script.py")]
+    Exec(Exec),
     /// List the live objects, and who holds them
     #[command(after_help = "\
 Examples:
@@ -105,6 +117,43 @@ Examples:
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Only these kinds of objects; the others are the kernel's
+    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
+    only: Vec<ExecKind>,
+    /// When the program has ended, say how many objects were made, and by whom. `ipcdemo` then
+    /// stays as the program's parent
+    #[arg(long)]
+    pub report: bool,
+    /// The program
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// What programs can be given by `ipcdemo exec`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ExecKind {
+    /// What eventfd(2) makes
+    Counter,
+    /// What pipe(2) makes
+    Pipe,
+}
+
+impl Exec {
+    /// The kinds of objects that are asked for.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let all = ExecKind::value_variants();
+        all.iter()
+            .filter(|kind| self.only.is_empty() || self.only.contains(kind))
+            .map(|kind| match kind {
+                ExecKind::Counter => Kind::Counter,
+                ExecKind::Pipe => Kind::Pipe,
+            })
+            .collect()
+    }
 }
 
 #[derive(Debug, Subcommand)]

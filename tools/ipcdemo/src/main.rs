@@ -11,6 +11,7 @@ mod list;
 mod null;
 mod pipe;
 mod proc;
+mod supervise;
 mod target;
 mod tour;
 mod waitq;
@@ -44,6 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Mkfifo { name, mode } => fifo::make(out, &name, mode),
         Command::Rmfifo { name } => fifo::remove(&name),
         Command::Null { command } => null::run(&command),
+        Command::Exec(options) => supervise::run(&options),
         Command::Ls(options) => list::run(out, &options),
         #[cfg(feature = "generate")]
         Command::Completions { shell } => {

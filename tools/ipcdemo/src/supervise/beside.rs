@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `ipcdemo exec --report`: this process stays, as the program's parent, to print the report
+//! when the program has ended. As little as possible of that is to be seen: what it is sent
+//! goes to the program, it stops when the program stops, and ends as that ends.
+
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::net::UnixStream;
+use std::process;
+use std::ptr;
+
+use libc::{c_int, pid_t, sigset_t};
+
+use crate::failure::Failure;
+
+/// Runs `become_program`, which returns only if that fails, in a child.
+pub fn run(
+    supervisor: &UnixStream,
+    become_program: impl FnOnce() -> Failure,
+) -> Result<(), Failure> {
+    let before = block_all();
+    // SAFETY: This process has one thread, so that the new one may do all that it could.
+    match unsafe { libc::fork() } {
+        -1 => Err(Failure::because("cannot start the program")(
+            io::Error::last_os_error(),
+        )),
+        0 => {
+            set_mask(&before);
+            process::exit(become_program().tell().into())
+        }
+        program => {
+            let status = accompany(program);
+            print_report(supervisor);
+            end_as(status)
+        }
+    }
+}
+
+/// Passes signals on until the program ends; gives its status.
+fn accompany(program: pid_t) -> c_int {
+    loop {
+        let signal = next_signal();
+        if signal.si_signo != libc::SIGCHLD {
+            // What the terminal sends comes to all of the foreground, the program included.
+            if signal.si_code <= 0 {
+                // SAFETY: It takes two numbers.
+                unsafe { libc::kill(program, signal.si_signo) };
+            }
+            continue;
+        }
+        let mut status = 0;
+        let flags = libc::WNOHANG | libc::WUNTRACED;
+        // SAFETY: It writes the status.
+        while unsafe { libc::waitpid(program, &raw mut status, flags) } == program {
+            if !libc::WIFSTOPPED(status) {
+                return status;
+            }
+            // SAFETY: They take numbers. The shell continues this process, and it the program.
+            unsafe {
+                libc::kill(libc::getpid(), libc::SIGSTOP);
+                libc::kill(program, libc::SIGCONT);
+            }
+        }
+    }
+}
+
+fn print_report(mut supervisor: &UnixStream) {
+    let mut report = String::new();
+    let asked = supervisor.write_all(&[0]);
+    match asked.and_then(|()| supervisor.read_to_string(&mut report)) {
+        Ok(_) => eprint!("{report}"),
+        Err(error) => eprintln!("ipcdemo: no report: the supervisor is gone: {error}"),
+    }
+}
+
+/// Ends as the program did.
+fn end_as(status: c_int) -> Result<(), Failure> {
+    if libc::WIFEXITED(status) {
+        return match libc::WEXITSTATUS(status) {
+            0 => Ok(()),
+            code => Err(Failure::silent(code as u8)),
+        };
+    }
+    let signal = libc::WTERMSIG(status);
+    let no_core = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: They take numbers and a struct that they read.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core);
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+        set_mask(&no_signals());
+    }
+    unreachable!("signal {signal} ends a process")
+}
+
+fn block_all() -> sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: It fills the set.
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    // SAFETY: It was filled.
+    set_mask(&unsafe { set.assume_init() })
+}
+
+fn no_signals() -> sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: It initializes the set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// Sets which signals are blocked, and gives which were.
+fn set_mask(set: &sigset_t) -> sigset_t {
+    let mut before = no_signals();
+    // SAFETY: It reads one set and writes the other.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, set, &raw mut before) };
+    before
+}
+
+/// Waits for any.
+fn next_signal() -> libc::siginfo_t {
+    let mut set = no_signals();
+    let mut info = MaybeUninit::uninit();
+    // SAFETY: They read and write the sets, and the information of the signal that came.
+    unsafe {
+        libc::sigprocmask(libc::SIG_SETMASK, ptr::null(), &raw mut set);
+        while libc::sigwaitinfo(&raw const set, info.as_mut_ptr()) < 0 {}
+        info.assume_init()
+    }
+}
