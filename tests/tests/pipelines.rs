@@ -4,11 +4,8 @@
 //! return what they do on the kernel's own. The `ipcdemo` program must be on PATH.
 
 use std::fs;
-use std::mem::MaybeUninit;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -252,7 +249,7 @@ fn pipeline(stages: &[&str]) -> Outcome {
             .map(|n| format!(r#"sh -c "${{{n}}}""#))
             .collect();
         let script = format!("set -o pipefail; {}", commands.join(" | "));
-        command("sh")
+        Command::new("sh")
             .args(["-c", &script, "sh"])
             .args(stages)
             .current_dir(folder)
@@ -260,7 +257,7 @@ fn pipeline(stages: &[&str]) -> Outcome {
             .unwrap()
     });
     let module = in_a_folder(|folder| {
-        let mut command = command("ipcdemo");
+        let mut command = Command::new("ipcdemo");
         command.args(["pipe", "run", "--pipefail", "--"]);
         for (place, stage) in stages.iter().enumerate() {
             if place > 0 {
@@ -280,7 +277,7 @@ fn at_a_fifo(script: &str) -> Outcome {
     let [native, module] = [Subject::Native, Subject::Module].map(|subject| {
         let fifo = Fifo::new(subject);
         in_a_folder(|folder| {
-            command("sh")
+            Command::new("sh")
                 .args(["-c", script])
                 .env("FIFO", fifo.path())
                 .current_dir(folder)
@@ -292,22 +289,6 @@ fn at_a_fifo(script: &str) -> Outcome {
     native
 }
 
-/// A command that no signal is blocked in, whatever there is in this process: ash waits
-/// in vain for its children without SIGCHLD.
-fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
-    // SAFETY: A set of signals is emptied and made the mask, without memory or locks.
-    unsafe {
-        command.pre_exec(|| {
-            let mut none = MaybeUninit::uninit();
-            libc::sigemptyset(none.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
-            Ok(())
-        })
-    };
-    command
-}
-
 /// Runs something in a folder of its own.
 fn in_a_folder(run: impl FnOnce(&Path) -> Output) -> Outcome {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -317,7 +298,7 @@ fn in_a_folder(run: impl FnOnce(&Path) -> Output) -> Outcome {
     let output = run(&folder);
     let look = "find . | sort | while read f; do stat -c '%n %f %s' \"$f\"; done; \
                 find . -type f | sort | xargs -r md5sum";
-    let left = command("sh")
+    let left = Command::new("sh")
         .args(["-c", look])
         .current_dir(&folder)
         .output()

@@ -327,6 +327,11 @@ impl Agent {
             Some(size) => Streams::terminal(&mut child, size)?,
             None => Streams::pipes(&mut child)?,
         };
+        // SAFETY: It makes one system call.
+        unsafe {
+            // What init waits for is blocked for init alone.
+            child.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+        }
         let pid = match child.spawn() {
             Ok(child) => Pid::from_raw(child.id().try_into()?),
             Err(error) => {

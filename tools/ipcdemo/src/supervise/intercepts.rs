@@ -129,8 +129,12 @@ fn pipe2(request: &Request<'_>) -> Outcome {
 /// fcntl(2) with F_SETPIPE_SZ or F_GETPIPE_SZ, which know the kernel's own pipes only.
 fn fcntl(request: &Request<'_>) -> Outcome {
     let [fd, command, size, ..] = request.call.args;
-    let Ok(fd) = caller::descriptor(request.listener, request.call, fd as i32) else {
-        // A wrong number the kernel refuses, and one that may not be reached it knows best.
+    // A wrong number the kernel refuses, and one that may not be reached it knows best.
+    let descriptor = match fd as i32 {
+        0.. => caller::descriptor(request.listener, request.call, fd as i32).ok(),
+        _ => None,
+    };
+    let Some(fd) = descriptor else {
         return Outcome::Asked(Answer::GoesOn);
     };
     let ours = is_like_a_pipe(&fd).then(|| PipeReader::from(fd));
