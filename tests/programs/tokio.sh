@@ -1,0 +1,2 @@
+# counter: a runtime whose waker is an eventfd
+tokio
