@@ -11,9 +11,9 @@ use crate::{
     abstractions::{
         credentials::{capable, Capability},
         file::{Access, FileOperations, Seek},
+        live,
         misc_node::MiscNode,
         pipe_fs::Mount,
-        registry::Registry,
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr}, //
     },
     algorithms::counter::Mode,
@@ -56,16 +56,16 @@ use crate::{
         IPCDEMO_WAITQ_SIZE_VER0, //
     },
     objects::{
-        counter::{self, Counter},
+        counter::Counter,
         fifo::Fifos,
         null::{self, Null},
-        pipe::{self, Pipe},
+        pipe::Pipe,
         pipe_limits::{self, Limits},
-        waitq::{self, Waitq}, //
+        waitq::Waitq, //
     },
 };
 
-use core::cmp::Ordering;
+use core::{cmp::Ordering, ops::ControlFlow};
 use kernel::{
     fs::{
         file::{flags, FileDescriptorReservation},
@@ -389,18 +389,16 @@ fn list(ptr: &UserStructPtr) -> Result {
 
     collect(
         &mut objects,
-        capacity,
         &args,
         IPCDEMO_KIND_NULL,
-        &null::LIVE,
+        |after, tell| null::LIVE.for_each_after(after, tell),
         |_| FromZeros::new_zeroed(),
-    )?;
+    );
     collect(
         &mut objects,
-        capacity,
         &args,
         IPCDEMO_KIND_COUNTER,
-        &counter::LIVE,
+        live::for_each_after::<Counter>,
         |counter| ipcdemo_object {
             value: counter.count(),
             flags: match counter.mode() {
@@ -410,14 +408,12 @@ fn list(ptr: &UserStructPtr) -> Result {
             waiters: counter.count_waiters() as u32,
             ..FromZeros::new_zeroed()
         },
-    )?;
-
+    );
     collect(
         &mut objects,
-        capacity,
         &args,
         IPCDEMO_KIND_WAITQ,
-        &waitq::LIVE,
+        live::for_each_after::<Waitq>,
         |waitq| {
             let (value, waiters) = waitq.snapshot();
             ipcdemo_object {
@@ -426,20 +422,18 @@ fn list(ptr: &UserStructPtr) -> Result {
                 ..FromZeros::new_zeroed()
             }
         },
-    )?;
-
+    );
     collect(
         &mut objects,
-        capacity,
         &args,
         IPCDEMO_KIND_PIPE,
-        &pipe::LIVE,
+        live::for_each_after::<Pipe>,
         |pipe| ipcdemo_object {
             value: pipe.occupancy().into(),
             waiters: pipe.count_waiters() as u32,
             ..FromZeros::new_zeroed()
         },
-    )?;
+    );
 
     array.write(&objects)?;
     args.count = objects.len() as u32;
@@ -448,30 +442,27 @@ fn list(ptr: &UserStructPtr) -> Result {
 
 /// Adds the objects of one kind whose ids are above `args.after`, as long as there is room. An id is
 /// the kind in its upper half and the object's number in its lower half.
-fn collect<T: Send + Sync>(
+fn collect<T>(
     objects: &mut KVec<ipcdemo_object>,
-    capacity: usize,
     args: &ipcdemo_list_args,
     kind: u32,
-    live: &'static Registry<T>,
+    for_each_after: impl FnOnce(u32, &mut dyn FnMut(u32, &T) -> ControlFlow<()>),
     describe: impl Fn(&T) -> ipcdemo_object,
-) -> Result {
-    let mut after = match ((args.after >> 32) as u32).cmp(&kind) {
+) {
+    let after = match ((args.after >> 32) as u32).cmp(&kind) {
         Ordering::Less => 0,
         Ordering::Equal => args.after as u32,
-        Ordering::Greater => return Ok(()),
+        Ordering::Greater => return,
     };
-    while objects.len() < capacity {
-        let Some((number, object)) = live.next_after(after) else {
-            break;
-        };
+    for_each_after(after, &mut |number, object| {
         let object = ipcdemo_object {
             id: u64::from(kind) << 32 | u64::from(number),
             kind,
-            ..describe(&object)
+            ..describe(object)
         };
-        objects.push(object, GFP_KERNEL)?;
-        after = number;
-    }
-    Ok(())
+        match objects.push_within_capacity(object) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
 }

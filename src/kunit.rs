@@ -23,9 +23,6 @@ mod tests {
     };
     use kernel::prelude::*;
 
-    /// A number that no live object has.
-    const ID: Option<u32> = Some(u32::MAX);
-
     /// What the files of both are opened for.
     const ACCESS: Access = Access {
         read: true,
@@ -37,9 +34,9 @@ mod tests {
     #[test]
     fn release_tells_those_left_on_the_queue() -> Result {
         let hup = (1, PollEvents::from(PollEvent::Hup).bits() as usize);
-        let counter = Counter::new(0, Mode::Sum, ID)?;
+        let counter = Counter::new(0, Mode::Sum, false)?;
         assert_eq!(while_polled(&*counter, || counter.release(ACCESS))?, hup);
-        let waitq = Waitq::new(0, ID)?;
+        let waitq = Waitq::new(0, false)?;
         assert_eq!(while_polled(&*waitq, || waitq.release(ACCESS))?, hup);
         Ok(())
     }

@@ -10,6 +10,7 @@ pub(crate) mod char_nodes;
 pub(crate) mod credentials;
 pub(crate) mod fasync;
 pub(crate) mod file;
+pub(crate) mod live;
 pub(crate) mod misc_node;
 pub(crate) mod open;
 pub(crate) mod page_ring;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A table of the live objects of one kind, each under a small number.
+//! A table of objects of one kind, each under a small number.
 //!
 //! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h).
 
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ops::ControlFlow};
 use kernel::{
     error::to_result,
     macros::kunit_tests,
@@ -158,10 +158,26 @@ impl<T: Send + Sync> Registry<T> {
         unsafe { Arc::try_from_foreign(entry) }
     }
 
+    /// Calls `f` with the objects whose numbers are above `after`, in order, until it breaks off.
+    ///
+    /// Context: process context; as `f`.
+    pub(crate) fn for_each_after(
+        &self,
+        mut after: u32,
+        f: &mut dyn FnMut(u32, &T) -> ControlFlow<()>,
+    ) {
+        while let Some((number, object)) = self.next_after(after) {
+            if f(number, &object).is_break() {
+                break;
+            }
+            after = number;
+        }
+    }
+
     /// The object with the lowest number above `after`.
     ///
     /// Context: process context.
-    pub(crate) fn next_after(&self, after: u32) -> Option<(u32, Arc<T>)> {
+    fn next_after(&self, after: u32) -> Option<(u32, Arc<T>)> {
         let xa = self.ready().ok()?;
         let mut index = after as usize;
         // SAFETY: `xa` is initialized. `XA_PRESENT` passes over reserved numbers. With the lock

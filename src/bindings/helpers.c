@@ -176,6 +176,18 @@ void ipcdemo_helper_fasync_unlock(void)
 	mutex_unlock(&ipcdemo_fasync_mutex);
 }
 
+static DEFINE_MUTEX(ipcdemo_live_mutex);
+
+void ipcdemo_helper_live_lock(void)
+{
+	mutex_lock(&ipcdemo_live_mutex);
+}
+
+void ipcdemo_helper_live_unlock(void)
+{
+	mutex_unlock(&ipcdemo_live_mutex);
+}
+
 int ipcdemo_helper_pipe_wait_writable(struct pipe_inode_info *pipe)
 {
 	return wait_event_interruptible(pipe->wr_wait,

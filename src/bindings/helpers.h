@@ -23,6 +23,8 @@ void ipcdemo_helper_file_set_fsnotify_mode(struct file *file, fmode_t mode);
 void ipcdemo_helper_get_page(struct page *page);
 void ipcdemo_helper_get_task_comm(char *comm, struct task_struct *task);
 void ipcdemo_helper_inode_state_assign_raw(struct inode *inode, unsigned int flags);
+void ipcdemo_helper_live_lock(void);
+void ipcdemo_helper_live_unlock(void);
 void ipcdemo_helper_list_add(struct list_head *entry, struct list_head *after);
 void ipcdemo_helper_list_del_init(struct list_head *entry);
 void ipcdemo_helper_list_del_init_careful(struct list_head *entry);

@@ -9,8 +9,8 @@ use crate::{
     abstractions::{
         anon_file,
         file::{is_nonblocking, Access, FileOperations, Kiocb, Seek},
+        live::{self, impl_live},
         poll::{PollEvent, PollEvents, PollTable},
-        registry::Registry,
         wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::counter::{Change, Count, Mode, Queue, Word}, //
@@ -25,9 +25,6 @@ use kernel::{
     uaccess::UserSliceReader, //
 };
 
-/// The live counters, without the shared one of `/dev/ipcdemo-counter`.
-pub(crate) static LIVE: Registry<Counter> = Registry::new();
-
 /// A counter: the card's `eventfd_ctx`.
 ///
 /// Readers and writers stand on one queue and are woken whoever comes: as in the original, where
@@ -41,9 +38,12 @@ pub(crate) struct Counter {
     #[pin]
     wqh: WaitQueue<()>,
     mode: Mode,
-    /// The number under which it is listed. The shared one is not.
-    id: Option<u32>,
+    /// Whether it is that of `/dev/ipcdemo-counter`, which is not listed.
+    shared: bool,
+    entry: live::Entry<Self>,
 }
+
+impl_live!(Counter, entry);
 
 impl Counter {
     /// Makes one, and a file on it.
@@ -52,11 +52,10 @@ impl Counter {
     ///
     /// C: `do_eventfd`.
     pub(crate) fn create(count: u32, mode: Mode, open_flags: u32) -> Result<ARef<File>> {
-        let slot = LIVE.reserve()?;
-        let counter = Self::new(count, mode, Some(slot.id()))?;
+        let counter = Self::new(count, mode, false)?;
         let file = anon_file::create(c"[ipcdemo-counter]", counter.clone(), open_flags)?;
         // From here on `release` takes it off the list.
-        slot.fill(counter);
+        live::add(counter)?;
         Ok(file)
     }
 
@@ -64,16 +63,17 @@ impl Counter {
     ///
     /// Context: may sleep. Errors: `ENOMEM`.
     pub(crate) fn new_shared() -> Result<Arc<Self>> {
-        Self::new(0, Mode::Sum, None)
+        Self::new(0, Mode::Sum, true)
     }
 
-    pub(crate) fn new(count: u32, mode: Mode, id: Option<u32>) -> Result<Arc<Self>> {
+    pub(crate) fn new(count: u32, mode: Mode, shared: bool) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 count: Word::new(Count::new(count)),
                 wqh <- new_wait_queue!((), "Counter::wqh"),
                 mode,
-                id,
+                shared,
+                entry: live::Entry::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -190,7 +190,7 @@ impl FileOperations for Counter {
     /// C: `eventfd_show_fdinfo`.
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
         seq_print!(m, "eventfd-count: {:16x}\n", self.count());
-        seq_print!(m, "eventfd-id: {}\n", self.id.unwrap_or(0));
+        seq_print!(m, "eventfd-id: {}\n", self.entry.number());
         seq_print!(
             m,
             "eventfd-semaphore: {}\n",
@@ -202,9 +202,9 @@ impl FileOperations for Counter {
     ///
     /// C: `eventfd_release`.
     fn release(&self, _access: Access) {
-        if let Some(id) = self.id {
+        if !self.shared {
             self.wqh.lock().wake(&Wake::one().key(PollEvent::Hup));
-            LIVE.remove(id);
+            live::remove(self);
         }
     }
 }

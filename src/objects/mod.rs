@@ -17,19 +17,13 @@ pub(crate) struct Objects(());
 impl Objects {
     /// Makes the tables ready.
     pub(crate) fn new() -> Self {
-        counter::LIVE.init();
         null::LIVE.init();
-        pipe::LIVE.init();
-        waitq::LIVE.init();
         Self(())
     }
 }
 
 impl Drop for Objects {
     fn drop(&mut self) {
-        counter::LIVE.clear();
         null::LIVE.clear();
-        pipe::LIVE.clear();
-        waitq::LIVE.clear();
     }
 }

@@ -31,11 +31,11 @@ use crate::{
             Kiocb,
             Seek, //
         },
+        live::{self, impl_live},
         open::{Openable, Opening},
         page_ring::{Both, PageRing, Patience, Published, Reader, Refused, Writer},
         pipe_fs::{self, Mount},
         poll::{PollEvent, PollEvents, PollTable},
-        registry::Registry,
         signal::{send_sigpipe, signal_pending},
         splice::SplicePipe,
         wait_queue::{new_wait_queue, Guard, Wait, WaitQueue, Waited, Wake}, //
@@ -57,9 +57,6 @@ use kernel::{
     },
     uaccess::{UserPtr, UserSlice}, //
 };
-
-/// The live pipes, without the FIFOs.
-pub(crate) static LIVE: Registry<Pipe> = Registry::new();
 
 /// A pipe: the card's `pipe_inode_info`.
 ///
@@ -91,7 +88,11 @@ pub(crate) struct Pipe {
     limits: Arc<Limits>,
     /// Whether it is found by a node in a directory: who opens that waits for a partner.
     is_fifo: bool,
+    /// A FIFO is not listed.
+    entry: live::Entry<Self>,
 }
+
+impl_live!(Pipe, entry);
 
 /// Who has a pipe open, and pays for it.
 struct Holders {
@@ -99,8 +100,6 @@ struct Holders {
     files: u32,
     /// What the pipe's capacity counts for, against the limits of who made it.
     charge: Option<Charge>,
-    /// The number under which it is listed. A FIFO is not.
-    id: Option<u32>,
     /// Keeps all pipes in one file system: it comes and goes with the first and the last.
     mount: Option<Mount>,
 }
@@ -121,26 +120,22 @@ impl Pipe {
         size: u32,
         open_flags: u32,
     ) -> Result<(ARef<File>, ARef<File>)> {
-        let slot = LIVE.reserve().map_err(|_| ENFILE)?;
         let charge = Charge::new(limits).map_err(|_| ENFILE)?;
         let slots = charge.pages();
         // The end to write to is there from the beginning; the other one comes by `open`.
         let holders = Holders {
             files: 1,
             charge: Some(charge),
-            id: Some(slot.id()),
             mount: Some(mount),
         };
-        let pipe = Self::new(limits, holders, slots).map_err(|_| ENFILE)?;
+        let pipe = Self::new(limits, holders, slots, false).map_err(|_| ENFILE)?;
         if size != 0 {
             pipe.set_size(size)?;
         }
         let mount = Mount::pin()?;
-        let ends = pipe_fs::create(&mount, pipe.clone(), open_flags).inspect_err(|_| {
-            // One of the files may be still to go, and the number another's by then.
-            pipe.rd_wait.lock().id = None;
-        })?;
-        slot.fill(pipe);
+        let ends = pipe_fs::create(&mount, pipe.clone(), open_flags)?;
+        // From here on the last one to leave takes it off the list.
+        live::add(pipe)?;
         Ok(ends)
     }
 
@@ -151,15 +146,13 @@ impl Pipe {
         let holders = Holders {
             files: 0,
             charge: None,
-            id: None,
             mount: None,
         };
-        Self::new(limits, holders, 1)
+        Self::new(limits, holders, 1, true)
     }
 
-    fn new(limits: &Arc<Limits>, holders: Holders, slots: u32) -> Result<Arc<Self>> {
+    fn new(limits: &Arc<Limits>, holders: Holders, slots: u32, is_fifo: bool) -> Result<Arc<Self>> {
         let writers = holders.files;
-        let is_fifo = holders.id.is_none();
         Arc::pin_init(
             try_pin_init!(Self {
                 ring <- PageRing::new(slots),
@@ -174,6 +167,7 @@ impl Pipe {
                 fasync_writers: FasyncQueue::new(),
                 limits: limits.clone(),
                 is_fifo,
+                entry: live::Entry::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -254,11 +248,8 @@ impl Pipe {
                 return None;
             }
             let left = (holders.charge.take(), holders.mount.take());
-            let id = holders.id.take();
             drop(holders);
-            if let Some(id) = id {
-                LIVE.remove(id);
-            }
+            live::remove(self);
             self.edge_polled.store(0, Relaxed);
             both.clear();
             if self.ring.max_usage() > DEFAULT_PAGES {
@@ -836,9 +827,8 @@ impl FileOperations for Pipe {
 
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
         let state = self.ring.state();
-        let id = self.rd_wait.lock().id;
-        if let Some(id) = id {
-            seq_print!(m, "pipe-id:\t{}\n", id);
+        if !self.is_fifo {
+            seq_print!(m, "pipe-id:\t{}\n", self.entry.number());
         }
         seq_print!(m, "pipe-head:\t{}\n", state.head().get());
         seq_print!(m, "pipe-tail:\t{}\n", state.tail().get());

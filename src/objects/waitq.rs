@@ -10,8 +10,8 @@ use crate::{
     abstractions::{
         anon_file,
         file::{is_nonblocking, Access, FileOperations, Kiocb, Seek},
+        live::{self, impl_live},
         poll::{PollEvent, PollEvents, PollTable},
-        registry::Registry,
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr},
         wait_queue::{
             new_wait_queue,
@@ -84,9 +84,6 @@ use kernel::{
 };
 use zerocopy::FromZeros;
 
-/// The live wait queues, without the shared one of `/dev/ipcdemo-waitq`.
-pub(crate) static LIVE: Registry<Waitq> = Registry::new();
-
 /// A wait queue.
 #[pin_data]
 pub(crate) struct Waitq {
@@ -95,20 +92,22 @@ pub(crate) struct Waitq {
     word: Atomic<u64>,
     #[pin]
     queue: WaitQueue<()>,
-    /// The number under which it is listed. The shared one is not.
-    id: Option<u32>,
+    /// Whether it is that of `/dev/ipcdemo-waitq`, which is not listed.
+    shared: bool,
+    entry: live::Entry<Self>,
 }
+
+impl_live!(Waitq, entry);
 
 impl Waitq {
     /// Makes one, and a file on it.
     ///
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
     pub(crate) fn create(word: u64, open_flags: u32) -> Result<ARef<File>> {
-        let slot = LIVE.reserve()?;
-        let waitq = Self::new(word, Some(slot.id()))?;
+        let waitq = Self::new(word, false)?;
         let file = anon_file::create(c"[ipcdemo-waitq]", waitq.clone(), open_flags)?;
         // From here on `release` takes it off the list.
-        slot.fill(waitq);
+        live::add(waitq)?;
         Ok(file)
     }
 
@@ -116,15 +115,16 @@ impl Waitq {
     ///
     /// Context: may sleep. Errors: `ENOMEM`.
     pub(crate) fn new_shared() -> Result<Arc<Self>> {
-        Self::new(0, None)
+        Self::new(0, true)
     }
 
-    pub(crate) fn new(word: u64, id: Option<u32>) -> Result<Arc<Self>> {
+    pub(crate) fn new(word: u64, shared: bool) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 word: Atomic::new(word),
                 queue <- new_wait_queue!((), "Waitq::queue"),
-                id,
+                shared,
+                entry: live::Entry::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -478,16 +478,16 @@ impl FileOperations for Waitq {
 
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
         let (word, waiters) = self.snapshot();
-        seq_print!(m, "waitq-id: {}\n", self.id.unwrap_or(0));
+        seq_print!(m, "waitq-id: {}\n", self.entry.number());
         seq_print!(m, "waitq-word: {:16x}\n", word);
         seq_print!(m, "waitq-waiters: {}\n", waiters);
     }
 
     /// Tells those who are left on the queue that this is the end; of the shared one it is not.
     fn release(&self, _access: Access) {
-        if let Some(id) = self.id {
+        if !self.shared {
             self.queue.lock().wake(&Wake::one().key(PollEvent::Hup));
-            LIVE.remove(id);
+            live::remove(self);
         }
     }
 }

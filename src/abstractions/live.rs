@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lists of the live objects of a kind, each under a number, in the order of these.
+//!
+//! An object has its place in the list in itself, so that adding and removing one takes no memory and only a
+//! few instructions: that is part of what making an object costs.
+
+use crate::bindings;
+use core::{
+    cell::UnsafeCell,
+    mem::replace,
+    ops::ControlFlow,
+    ptr::NonNull, //
+};
+use kernel::{
+    macros::kunit_tests,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, //
+    }, //
+};
+
+/// A kind of objects that are listed. [`impl_live!`] implements it.
+///
+/// # Safety
+///
+/// `entry` always gives the same entry of an object, which is a part of it, and `list` always the same list.
+pub(crate) unsafe trait Live: Send + Sync + Sized + 'static {
+    /// The object's place in the list.
+    fn entry(&self) -> &Entry<Self>;
+
+    /// The list.
+    fn list() -> &'static List<Self>;
+}
+
+/// Implements [`Live`] for a type that has its [`Entry`] in the field with this name.
+macro_rules! impl_live {
+    ($object:ty, $entry:ident) => {
+        #[allow(unsafe_code, reason = "the field is what the trait asks for")]
+        // SAFETY: The entry is a field of the object, and the list a static.
+        unsafe impl $crate::abstractions::live::Live for $object {
+            #[inline]
+            fn entry(&self) -> &$crate::abstractions::live::Entry<Self> {
+                &self.$entry
+            }
+
+            #[inline]
+            fn list() -> &'static $crate::abstractions::live::List<Self> {
+                static LIST: $crate::abstractions::live::List<$object> =
+                    $crate::abstractions::live::List::new();
+                &LIST
+            }
+        }
+    };
+}
+pub(crate) use impl_live;
+
+/// An object on a list: what `Arc::into_raw` gave.
+type Link<T> = Option<NonNull<T>>;
+
+/// An object's place in the list of its kind.
+///
+/// # Invariants
+///
+/// `number` changes with the lock held. It is not 0 if, and only if, the object is on its kind's list.
+pub(crate) struct Entry<T> {
+    number: Atomic<u32>,
+    /// The neighbors. Guarded by the lock.
+    previous: UnsafeCell<Link<T>>,
+    next: UnsafeCell<Link<T>>,
+}
+
+// SAFETY: The links are used with the lock held only, and lead to what may be used from any thread.
+unsafe impl<T: Send + Sync> Send for Entry<T> {}
+// SAFETY: As above.
+unsafe impl<T: Send + Sync> Sync for Entry<T> {}
+
+impl<T> Entry<T> {
+    /// That of an object that is not on a list.
+    pub(crate) const fn new() -> Self {
+        // INVARIANT: There is neither a number nor a list.
+        Self {
+            number: Atomic::new(0),
+            previous: UnsafeCell::new(None),
+            next: UnsafeCell::new(None),
+        }
+    }
+
+    /// The number under which the object is listed, 0 if it is not.
+    #[inline]
+    pub(crate) fn number(&self) -> u32 {
+        self.number.load(Relaxed)
+    }
+}
+
+/// The list of the live objects of a kind.
+///
+/// # Invariants
+///
+/// - From `first` on, along `next`, and from `last` on, along `previous`, are the same objects, each of which
+///   the list owns a reference to. Their numbers ascend.
+/// - All links are used with the lock held only.
+pub(crate) struct List<T> {
+    first: UnsafeCell<Link<T>>,
+    last: UnsafeCell<Link<T>>,
+}
+
+// SAFETY: The lock serializes access, and objects may be used and dropped on any thread.
+unsafe impl<T: Send + Sync> Sync for List<T> {}
+
+impl<T: Live> List<T> {
+    /// An empty list.
+    pub(crate) const fn new() -> Self {
+        // INVARIANT: There are no objects.
+        Self {
+            first: UnsafeCell::new(None),
+            last: UnsafeCell::new(None),
+        }
+    }
+
+    /// Where the link to the object behind `previous` is, and the one to the object before `next`.
+    ///
+    /// # Safety
+    ///
+    /// Both are on this list, if they are any, and the lock is held.
+    #[inline]
+    unsafe fn links(&self, previous: Link<T>, next: Link<T>) -> (*mut Link<T>, *mut Link<T>) {
+        // SAFETY: By the type invariants, the list keeps them alive.
+        unsafe {
+            (
+                previous.map_or(self.first.get(), |it| it.as_ref().entry().next.get()),
+                next.map_or(self.last.get(), |it| it.as_ref().entry().previous.get()),
+            )
+        }
+    }
+
+    /// Where there is a number for one more object: behind the last one, so that the list is in order; in the
+    /// first gap only once the numbers went up to the highest. Gives the neighbors, and the number.
+    ///
+    /// # Safety
+    ///
+    /// The lock is held.
+    #[inline]
+    unsafe fn place(&self) -> Option<(Link<T>, Link<T>, u32)> {
+        // SAFETY: By the function's requirements; the list keeps the objects alive.
+        unsafe {
+            let last = *self.last.get();
+            let number = last.map_or(0, |last| last.as_ref().entry().number());
+            match number.checked_add(1) {
+                Some(number) => Some((last, None, number)),
+                None => self.first_gap(),
+            }
+        }
+    }
+
+    /// The first place where a number is free.
+    ///
+    /// # Safety
+    ///
+    /// The lock is held.
+    #[cold]
+    unsafe fn first_gap(&self) -> Option<(Link<T>, Link<T>, u32)> {
+        let (mut previous, mut number) = (None, 1);
+        loop {
+            // SAFETY: As in `place`.
+            unsafe {
+                let next = *self.links(previous, None).0;
+                if next?.as_ref().entry().number() != number {
+                    return Some((previous, next, number));
+                }
+                previous = next;
+                number = number.checked_add(1)?;
+            }
+        }
+    }
+}
+
+/// The lock of all lists, held.
+struct Lock;
+
+impl Lock {
+    #[inline]
+    fn take() -> Self {
+        // SAFETY: Process context, by the contexts of the functions below.
+        unsafe { bindings::live_lock() };
+        Self
+    }
+}
+
+impl Drop for Lock {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: This thread took it.
+        unsafe { bindings::live_unlock() };
+    }
+}
+
+/// Puts an object on the list of its kind, which holds a reference to it until it is removed.
+///
+/// Context: process context; may sleep.
+///
+/// Errors: `EBUSY` if it is on the list already, or no number is free.
+pub(crate) fn add<T: Live>(object: Arc<T>) -> Result {
+    let list = T::list();
+    let lock = Lock::take();
+    if object.entry().number() != 0 {
+        return Err(EBUSY);
+    }
+    // SAFETY: The lock is held.
+    let (previous, next, number) = unsafe { list.place() }.ok_or(EBUSY)?;
+    let link = NonNull::new(Arc::into_raw(object).cast_mut());
+    // SAFETY: The lock is held, and the reference keeps the object alive.
+    // INVARIANT: The object is linked between its neighbors, and the number is between theirs.
+    unsafe {
+        if let Some(object) = link {
+            let entry = object.as_ref().entry();
+            *entry.previous.get() = previous;
+            *entry.next.get() = next;
+            entry.number.store(number, Relaxed);
+        }
+        let (behind, before) = list.links(previous, next);
+        *behind = link;
+        *before = link;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Takes an object off the list of its kind, if it is on it. Who calls this during an [`add`] of the object
+/// may find it to be on the list or not.
+///
+/// Context: process context; may sleep.
+pub(crate) fn remove<T: Live>(object: &T) -> Option<Arc<T>> {
+    let entry = object.entry();
+    if entry.number() == 0 {
+        return None;
+    }
+    let _lock = Lock::take();
+    if entry.number() == 0 {
+        return None;
+    }
+    // SAFETY: The lock is held, and the object is on the list, so that its neighbors are.
+    // INVARIANT: The neighbors are linked with each other; the object is on no list.
+    let link = unsafe {
+        let (previous, next) = (*entry.previous.get(), *entry.next.get());
+        let (behind, before) = T::list().links(previous, next);
+        entry.number.store(0, Relaxed);
+        *before = previous;
+        replace(&mut *behind, next)
+    };
+    // SAFETY: The link was this object's, and so came from `into_raw`; the list has the reference no more.
+    link.map(|object| unsafe { Arc::from_raw(object.as_ptr()) })
+}
+
+/// Calls `f` with the objects whose numbers are above `after`, in order, until it breaks off.
+///
+/// `f` may neither add nor remove an object.
+///
+/// Context: process context; may sleep.
+pub(crate) fn for_each_after<T: Live>(after: u32, f: &mut dyn FnMut(u32, &T) -> ControlFlow<()>) {
+    let list = T::list();
+    let _lock = Lock::take();
+    let mut previous = None;
+    // SAFETY: The lock is held, so that what is on the list stays there, and alive.
+    while let Some(object) = unsafe { *list.links(previous, None).0 } {
+        previous = Some(object);
+        // SAFETY: As above.
+        let object = unsafe { object.as_ref() };
+        let number = object.entry().number();
+        if number > after && f(number, object).is_break() {
+            break;
+        }
+    }
+}
+
+#[kunit_tests(ipcdemo_live)]
+mod tests {
+    use super::*;
+
+    struct Probe {
+        value: u32,
+        entry: Entry<Self>,
+    }
+
+    impl_live!(Probe, entry);
+
+    fn probe(value: u32) -> Result<Arc<Probe>> {
+        let entry = Entry::new();
+        Ok(Arc::new(Probe { value, entry }, GFP_KERNEL)?)
+    }
+
+    /// What is on the list behind a number: numbers and values.
+    fn listed(after: u32) -> Result<KVec<(u32, u32)>> {
+        let mut all = KVec::with_capacity(8, GFP_KERNEL)?;
+        for_each_after::<Probe>(after, &mut |number, probe| match all
+            .push_within_capacity((number, probe.value))
+        {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        });
+        Ok(all)
+    }
+
+    /// One test, as there is one list.
+    #[test]
+    fn objects_are_told_in_order_while_they_are_on_the_list() -> Result {
+        let probes = [probe(10)?, probe(11)?, probe(12)?, probe(13)?];
+        for probe in &probes {
+            assert!(remove(&**probe).is_none());
+            add(probe.clone())?;
+            assert_eq!(add(probe.clone()).err(), Some(EBUSY));
+        }
+        assert!(listed(0)?[..] == [(1, 10), (2, 11), (3, 12), (4, 13)]);
+        assert!(listed(2)?[..] == [(3, 12), (4, 13)]);
+
+        let removed = remove(&*probes[1]);
+        assert!(removed.is_some_and(|probe| Arc::ptr_eq(&probe, &probes[1])));
+        assert_eq!(probes[1].entry.number(), 0);
+        assert!(remove(&*probes[1]).is_none());
+        assert!(listed(0)?[..] == [(1, 10), (3, 12), (4, 13)]);
+        assert!(listed(1)?[..] == [(3, 12), (4, 13)]);
+
+        // As if the numbers had gone up to the highest: the first gap is next, and then the ones behind.
+        probes[3].entry.number.store(u32::MAX, Relaxed);
+        add(probes[1].clone())?;
+        assert!(listed(0)?[..] == [(1, 10), (2, 11), (3, 12), (u32::MAX, 13)]);
+        let more = [probe(14)?, probe(15)?];
+        for probe in &more {
+            add(probe.clone())?;
+        }
+        let behind = listed(2)?;
+        assert!(behind[..] == [(3, 12), (4, 14), (5, 15), (u32::MAX, 13)]);
+        remove(&*probes[0]);
+        add(probes[0].clone())?;
+        assert!(listed(0)?[..2] == [(1, 10), (2, 11)]);
+
+        // At either end, and the last one.
+        for probe in [
+            &probes[0], &probes[3], &probes[1], &more[1], &more[0], &probes[2],
+        ] {
+            assert!(remove(&**probe).is_some());
+        }
+        assert!(listed(0)?.is_empty());
+        add(probes[2].clone())?;
+        assert!(listed(0)?[..] == [(1, 12)]);
+        remove(&*probes[2]);
+        Ok(())
+    }
+}
