@@ -35,6 +35,10 @@ use kernel::{
 
 const _: () = assert!(PAGE_SIZE == BUFFER_MAX as usize);
 
+/// Of so many buffers a reader or a writer that goes on tells the other side: often enough for both to be at
+/// work at the same time, and seldom enough not to be felt.
+const BATCH: u32 = 4;
+
 /// A place for a buffer.
 #[derive(Clone, Copy)]
 struct Slot {
@@ -314,12 +318,13 @@ impl PinnedDrop for PageRing {
 /// # Invariants
 ///
 /// - The claim on the tail is held.
-/// - `known` was the word's state since it was taken, and `done` slots from its tail on, none of them the
-///   last, were emptied of their memory.
+/// - `known` has the word's tail, and the head and the end that the word had at one moment since it was taken.
+///   `done` slots from its tail on, none of them the last, were emptied of their memory.
 pub(crate) struct Reader<'a> {
     ring: &'a PageRing,
     known: State,
     done: u32,
+    handed_back: bool,
     pages: Pages,
 }
 
@@ -343,6 +348,7 @@ impl<'a> Reader<'a> {
             ring,
             known,
             done: 0,
+            handed_back: false,
             pages: Pages::new(),
         }
     }
@@ -411,11 +417,29 @@ impl<'a> Reader<'a> {
                     }
                 }
             }
-            if replace(&mut refreshed, true) {
+            if self.handed_back || replace(&mut refreshed, true) {
                 return None;
             }
             self.refresh();
         }
+    }
+
+    /// Publishes the buffers that are done with so far, and goes on, if that is a batch and somebody can use
+    /// the room: a writer who is at work, or waits for it as `awaited` tells. Gives the state before, if so.
+    ///
+    /// What is written into that room is left to the next read, as it would be if writers had to wait until
+    /// this one is over.
+    #[inline]
+    pub(crate) fn hand_back(&mut self, awaited: impl FnOnce() -> bool) -> Option<State> {
+        if self.done < BATCH || !(self.ring.state().is_claimed(Side::Write) || awaited()) {
+            return None;
+        }
+        let done = replace(&mut self.done, 0);
+        let before = self.ring.word.pop(done, Claim::Kept);
+        // INVARIANT: The tail moved along.
+        self.known = self.known.popped(done);
+        self.handed_back = true;
+        Some(before)
     }
 
     /// Looks anew at what there is. The tail is as it was.
@@ -698,6 +722,22 @@ impl<'a> Writer<'a> {
         // INVARIANT: The slot has memory and a buffer in it, which ends here.
         self.begun = 1;
         self.end = start + len as u32;
+    }
+
+    /// Publishes the buffers that were begun so far, and goes on, if that is a batch and a reader is at work.
+    /// Tells about it, if so.
+    ///
+    /// Who sleeps until there is something to read is left alone: what is written at once comes at once.
+    #[inline]
+    pub(crate) fn hand_over(&mut self) -> Option<Published> {
+        if self.begun < BATCH || !self.ring.state().is_claimed(Side::Read) {
+            return None;
+        }
+        let begun = replace(&mut self.begun, 0);
+        let before = self.ring.word.push(begun, self.end, Claim::Kept);
+        // INVARIANT: The head moved along.
+        self.refresh();
+        Some(Published { before, begun })
     }
 
     /// Whether there is no slot.

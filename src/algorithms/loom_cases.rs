@@ -117,6 +117,28 @@ const FULL: Model = Model::new("full", 1, |fault| {
     pipe.end(&[]);
 });
 
+/// A reader who takes several buffers gives room back as it goes.
+const ROOM_MEANWHILE: Model = Model::new("room_meanwhile", 1, |fault| {
+    let pipe = Shared::new(fault, 4, &[1; 4 * PAGE]);
+    let writer = pipe.spawn(|current| current.write(&[2; 2 * PAGE]));
+    let expected = [
+        [1; PAGE], [1; PAGE], [1; PAGE], [1; PAGE], [2; PAGE], [2; PAGE],
+    ]
+    .concat();
+    assert_eq!(pipe.read(6 * PAGE, 4 * PAGE), expected);
+    writer.join().unwrap().unwrap();
+    pipe.end(&[]);
+});
+
+/// A writer who adds several buffers hands them over as it goes.
+const PAGES_MEANWHILE: Model = Model::new("pages_meanwhile", 2, |fault| {
+    let pipe = Shared::new(fault, 2, &[]);
+    let writer = pipe.spawn(|current| current.write(&[1; 2 * PAGE]));
+    assert_eq!(pipe.read(2 * PAGE, 2 * PAGE), [1; 2 * PAGE]);
+    writer.join().unwrap().unwrap();
+    pipe.end(&[]);
+});
+
 /// What two write is not torn.
 const WRITERS: Model = Model::new("writers", 1, |fault| {
     let pipe = Shared::new(fault, 2, &[]);
@@ -309,6 +331,8 @@ fn a_reader_and_a_writer_pass() {
     ODD.passes(&["gone", "more", "left", "empty"]);
     PAGES.passes(&["more", "left", "full", "not filled"]);
     FULL.passes(&["full", "empty"]);
+    ROOM_MEANWHILE.passes(&["handed back", "handed over", "full", "empty"]);
+    PAGES_MEANWHILE.passes(&["handed over", "empty"]);
 }
 
 #[test]
@@ -393,6 +417,8 @@ fn each_wake_up_is_needed() {
     WRITERS.fails(RingFault::ClaimNotPassed, ASLEEP);
     READERS.fails(PipeFault::NextReaderAsleep, ASLEEP);
     ROOM.fails(PipeFault::NextWriterAsleep, ASLEEP);
+    ROOM_MEANWHILE.fails(PipeFault::HandBackWithoutWake, ASLEEP);
+    PAGES_MEANWHILE.fails(PipeFault::HandOverWithoutWake, ASLEEP);
     END_FOR_TWO.fails(PipeFault::LeaveWakesOne, ASLEEP);
     BROKEN.fails(PipeFault::LeaveWakesOne, ASLEEP);
     ROOM_BY_GROWTH.fails(PipeFault::ResizeWithoutWake, ASLEEP);

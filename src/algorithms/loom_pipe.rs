@@ -26,6 +26,10 @@ pub(crate) enum PipeFault {
     NextReaderAsleep,
     /// A writer that slept does not wake the next.
     NextWriterAsleep,
+    /// A reader that goes on does not wake who waits for the room it made.
+    HandBackWithoutWake,
+    /// A writer that goes on does not wake who waits for what it wrote.
+    HandOverWithoutWake,
     /// The last one to leave wakes one only on the other side.
     LeaveWakesOne,
     /// A new capacity is not told to who waits for room.
@@ -149,7 +153,10 @@ impl Current {
         let mut wake_next_reader = false;
         let (taken, before) = loop {
             let mut may_come = pipe.has_writers();
-            let (taken, before) = pipe.ring.read(&self.task, |reader| reader.take(limit));
+            let awaited = || self.wr_wait().is_active();
+            let (taken, before) = pipe.ring.read(&self.task, |reader| {
+                reader.take(limit, awaited, |before| self.made_room(before))
+            });
             if pipe.has(PipeFault::WritersAfterRing) {
                 may_come = pipe.has_writers();
             }
@@ -163,6 +170,16 @@ impl Current {
         };
         self.after_read(before, wake_next_reader);
         taken
+    }
+
+    fn made_room(&self, before: State) {
+        let pipe = &self.pipe;
+        if before.is_full(pipe.ring.max_usage())
+            && !pipe.has(PipeFault::HandBackWithoutWake)
+            && self.wr_wait().is_active()
+        {
+            self.wake_writer();
+        }
     }
 
     fn after_read(&self, before: Option<State>, slept: bool) {
@@ -179,11 +196,19 @@ impl Current {
         }
     }
 
-    fn add_to(writer: &mut Writer<'_>, from: &mut &[u8], first: bool) -> Result<(), Full> {
+    fn add_to(&self, writer: &mut Writer<'_>, from: &mut &[u8], first: bool) -> Result<(), Full> {
         if first {
             writer.merge(from);
         }
         while !from.is_empty() {
+            if let Some(published) = writer.hand_over() {
+                if published.was_empty()
+                    && !self.pipe.has(PipeFault::HandOverWithoutWake)
+                    && self.rd_wait().is_active()
+                {
+                    self.wake_reader();
+                }
+            }
             writer.push(from)?;
         }
         Ok(())
@@ -201,7 +226,7 @@ impl Current {
         let (ended, was_empty) = loop {
             let (ended, published) = pipe.ring.write(&self.task, |writer| {
                 if pipe.has_readers() {
-                    Self::add_to(writer, from, first).map_err(|Full| Ended::Full)
+                    self.add_to(writer, from, first).map_err(|Full| Ended::Full)
                 } else {
                     Err(Ended::Broken)
                 }

@@ -2,7 +2,7 @@
 
 //! A model of `PageRing` (src/abstractions/page_ring.rs), step by step, over the real word.
 //!
-//! A page has few bytes, each of which stands for many. Each is watched by itself, and so is each
+//! A page has few bytes, each of which stands for many, and a batch is one buffer. Each is watched by itself, and so is each
 //! field of a slot: loom reports who touches one that somebody else may be using at that moment.
 //! Left out are packets, a mark in the slot like others, and what fails for want of memory.
 
@@ -16,6 +16,7 @@ use loom::{cell::UnsafeCell, sync::atomic::Ordering::Relaxed};
 use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
+    mem::take,
     ops::Deref,
     rc::Rc,
 };
@@ -25,6 +26,9 @@ pub(crate) const PAGE: usize = 4;
 
 /// How many of the word's bytes one of them stands for.
 const SCALE: u32 = BUFFER_MAX / PAGE as u32;
+
+/// Of so many buffers a reader or a writer that goes on tells the other side.
+const BATCH: u32 = 1;
 
 /// What a page that was freed has in it.
 const FREED: u8 = u8::MAX;
@@ -310,6 +314,7 @@ pub(crate) struct Reader<'a> {
     ring: &'a PageRing,
     known: State,
     done: u32,
+    handed_back: bool,
     freed: Vec<Page>,
 }
 
@@ -319,6 +324,7 @@ impl<'a> Reader<'a> {
             ring,
             known,
             done: 0,
+            handed_back: false,
             freed: Vec::new(),
         }
     }
@@ -365,7 +371,7 @@ impl<'a> Reader<'a> {
                     (len, _) => return Some((slot, len)),
                 }
             }
-            if refreshed {
+            if self.handed_back || refreshed {
                 return None;
             }
             refreshed = true;
@@ -373,19 +379,40 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `Pipe::take`: takes what there is, up to `limit` bytes.
-    pub(crate) fn take(&mut self, limit: usize) -> Vec<u8> {
+    fn hand_back(&mut self, awaited: impl FnOnce() -> bool) -> Option<State> {
+        if self.done < BATCH || !(self.ring.state().is_claimed(Side::Write) || awaited()) {
+            return None;
+        }
+        let done = take(&mut self.done);
+        let before = self.ring.word.pop(done, Claim::Kept);
+        self.known = self.known.popped(done);
+        self.handed_back = true;
+        Some(before)
+    }
+
+    /// `Pipe::take`: takes what there is, up to `limit` bytes. Tells `made_room` of what it publishes
+    /// meanwhile.
+    pub(crate) fn take(
+        &mut self,
+        limit: usize,
+        awaited: impl Fn() -> bool,
+        made_room: impl Fn(State),
+    ) -> Vec<u8> {
         let mut taken = Vec::new();
-        while taken.len() < limit {
-            let Some((slot, len)) = self.front() else {
-                break;
-            };
+        while let Some((slot, len)) = self.front() {
             let len = (limit - taken.len()).min((len / SCALE) as usize);
             let cursor = self.ring.cursor.get();
             let offset = ((slot.start.get() + cursor) / SCALE) as usize;
             let page = slot.memory.get().expect(NO_MEMORY);
             taken.extend(page.0[offset..offset + len].iter().map(Plain::get));
             self.ring.cursor.set(cursor + len as u32 * SCALE);
+            if taken.len() == limit {
+                break;
+            }
+            if let Some(before) = self.hand_back(&awaited) {
+                seen("handed back");
+                made_room(before);
+            }
         }
         taken
     }
@@ -542,6 +569,17 @@ impl<'a> Writer<'a> {
         slot.start.set(start);
         self.begun = 1;
         self.end = end;
+    }
+
+    pub(crate) fn hand_over(&mut self) -> Option<Published> {
+        if self.begun < BATCH || !self.ring.state().is_claimed(Side::Read) {
+            return None;
+        }
+        let begun = take(&mut self.begun);
+        let before = self.ring.word.push(begun, self.end, Claim::Kept);
+        self.refresh();
+        seen("handed over");
+        Some(Published { before, begun })
     }
 
     fn is_full(&mut self) -> bool {

@@ -177,6 +177,12 @@ impl State {
         self.occupancy() >= max_usage
     }
 
+    /// As it is with so many buffers at the tail done with.
+    #[must_use]
+    pub fn popped(self, buffers: u32) -> Self {
+        self.with_tail(self.tail().plus(buffers))
+    }
+
     fn with_head(self, head: Index, end: u32) -> Self {
         Self(Field::END.set(Field::HEAD.set(self.0, head.0), end))
     }
@@ -185,7 +191,8 @@ impl State {
         Self(Field::TAIL.set(self.0, tail.0))
     }
 
-    const fn is_claimed(self, side: Side) -> bool {
+    /// Whether somebody is at work at that side.
+    pub const fn is_claimed(self, side: Side) -> bool {
         self.0 & side.claim() != 0
     }
 }
@@ -312,10 +319,8 @@ impl Word {
     /// For who has the readers' claim.
     #[inline]
     pub fn pop(&self, buffers: u32, claim: Claim) -> State {
-        self.update(Side::Read, claim, |state| {
-            Some(state.with_tail(state.tail().plus(buffers)))
-        })
-        .unwrap_or_else(|state| state)
+        self.update(Side::Read, claim, |state| Some(state.popped(buffers)))
+            .unwrap_or_else(|state| state)
     }
 
     /// Publishes that everything is done with, if `known` is still all there is; otherwise the claim is kept.

@@ -370,21 +370,38 @@ impl Openable for Pipe {
     }
 }
 
+/// What a waker does next.
+#[derive(Clone, Copy)]
+enum Waker {
+    /// It goes on.
+    GoesOn,
+    /// It is done, and likely to sleep soon, for want of room or of something to write.
+    IsDone,
+}
+
+impl Waker {
+    fn wake_one(self) -> Wake {
+        match self {
+            Self::GoesOn => Wake::one(),
+            Self::IsDone => Wake::one().sync(),
+        }
+    }
+}
+
 /// Waking and sleeping.
 impl Pipe {
-    /// Wakes one who waits for something to read, and calls all pollers. The waker is likely to sleep soon,
-    /// for want of room or of something to write, hence sync.
+    /// Wakes one who waits for something to read, and calls all pollers.
     #[inline(never)]
-    fn wake_reader(&self) {
+    fn wake_reader(&self, waker: Waker) {
         let event = PollEvent::In | PollEvent::RdNorm;
-        self.rd_wait.lock().wake(&Wake::one().key(event).sync());
+        self.rd_wait.lock().wake(&waker.wake_one().key(event));
     }
 
     /// Wakes one who waits for room, and calls all pollers.
     #[inline(never)]
-    fn wake_writer(&self) {
+    fn wake_writer(&self, waker: Waker) {
         let event = PollEvent::Out | PollEvent::WrNorm;
-        self.wr_wait.lock().wake(&Wake::one().key(event).sync());
+        self.wr_wait.lock().wake(&waker.wake_one().key(event));
     }
 
     /// Whether a read would not sleep.
@@ -427,7 +444,7 @@ impl Pipe {
 impl Pipe {
     /// Takes what there is, up to what `to` has room for. Gives the error that ended it, if one did.
     #[inline]
-    fn take(reader: &mut Reader<'_>, to: &mut IovIterDest<'_>, taken: &mut usize) -> Result {
+    fn take(&self, reader: &mut Reader<'_>, to: &mut IovIterDest<'_>, taken: &mut usize) -> Result {
         while let Some(front) = reader.front() {
             let wanted = front.len().min(to.len());
             if front.copy(wanted, to) < wanted {
@@ -443,6 +460,11 @@ impl Pipe {
             front.consume(wanted);
             if to.is_empty() {
                 break;
+            }
+            if let Some(before) = reader.hand_back(|| self.wr_wait.is_active()) {
+                if before.is_full(self.ring.max_usage()) && self.wr_wait.is_active() {
+                    self.wake_writer(Waker::GoesOn);
+                }
             }
         }
         Ok(())
@@ -475,7 +497,7 @@ impl Pipe {
         let mut wake_next_reader = false;
         let (result, before) = loop {
             let may_come = self.has_writers();
-            let read = self.ring.read(|reader| Self::take(reader, to, &mut taken));
+            let read = self.ring.read(|reader| self.take(reader, to, &mut taken));
             let (result, before) = read.unwrap_or_else(|killed| (Err(killed), None));
             if taken > 0 || result.is_err() || !may_come {
                 break (result, before);
@@ -504,10 +526,10 @@ impl Pipe {
         let wake_next_reader = slept && !self.ring.state().is_empty();
 
         if wake_writer && self.wr_wait.is_active() {
-            self.wake_writer();
+            self.wake_writer(Waker::IsDone);
         }
         if wake_next_reader && self.rd_wait.is_active() {
-            self.wake_reader();
+            self.wake_reader(Waker::IsDone);
         }
         self.fasync_writers.notify(Band::Out);
     }
@@ -528,6 +550,7 @@ impl Pipe {
     /// ones.
     #[inline]
     fn add_to(
+        &self,
         writer: &mut Writer<'_>,
         io: &Kiocb<'_>,
         from: &mut IovIterSource<'_>,
@@ -541,6 +564,11 @@ impl Pipe {
             }
         }
         while !from.is_empty() {
+            if let Some(published) = writer.hand_over() {
+                if published.was_empty() && self.rd_wait.is_active() {
+                    self.wake_reader(Waker::GoesOn);
+                }
+            }
             match writer.push(from, is_packetized(io.file())) {
                 Ok(len) => *added += len,
                 Err(Refused::Full) => return Ended::Full,
@@ -570,7 +598,7 @@ impl Pipe {
         let (ended, was_empty) = loop {
             let wrote = self.ring.write(|writer| {
                 if self.has_readers() {
-                    Self::add_to(writer, io, from, first, &mut added)
+                    self.add_to(writer, io, from, first, &mut added)
                 } else {
                     Self::broken(io)
                 }
@@ -590,7 +618,7 @@ impl Pipe {
                         break (Ended::Failed(ERESTARTSYS), was_empty);
                     }
                     if was_empty && self.rd_wait.is_active() {
-                        self.wake_reader();
+                        self.wake_reader(Waker::IsDone);
                     }
                     if filled {
                         self.fasync_readers.notify(Band::In);
@@ -616,11 +644,11 @@ impl Pipe {
         let wake_next_writer = slept && self.ring.has_room();
 
         if wake_reader && self.rd_wait.is_active() {
-            self.wake_reader();
+            self.wake_reader(Waker::IsDone);
         }
         self.fasync_readers.notify(Band::In);
         if wake_next_writer && self.wr_wait.is_active() {
-            self.wake_writer();
+            self.wake_writer(Waker::IsDone);
         }
     }
 }
