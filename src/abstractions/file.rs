@@ -67,13 +67,14 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
     /// other end is locked meanwhile, and the request not to block is not passed on.
     const SPLICE: bool = false;
 
-    /// Reads into a user's buffer. Not together with `read_iter`.
+    /// Reads into a user's buffer. Who has `read_iter` as well is read by that wherever there is not one such
+    /// buffer, and cannot be read by the kernel itself, `kernel_read`.
     fn read(&self, _file: &LocalFile, _to: UserSliceWriter) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Writes from a user's buffer, once for each segment of a vectored write. Not together with
-    /// `write_iter`.
+    /// Writes from a user's buffer, once for each segment of a vectored write; with `write_iter` as well, as
+    /// [`read`](Self::read) says.
     fn write(&self, _file: &LocalFile, _from: UserSliceReader) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }

@@ -4,7 +4,7 @@
 //!
 //! The smallest object, where to start reading: a struct, how it is made, what reading and writing
 //! it does, its end. It is also the floor that benchmarks measure the others against: what a
-//! system call on a file of ours costs before it does anything.
+//! system call on a file costs that copies the same bytes, once, and does nothing else.
 
 use crate::abstractions::{
     anon_file,
@@ -15,21 +15,36 @@ use core::mem::MaybeUninit;
 use kernel::{
     fs::{File, LocalFile},
     iov::{IovIterDest, IovIterSource},
+    new_mutex,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::{aref::ARef, Arc}, //
+    sync::{aref::ARef, Arc, Mutex},
+    uaccess::{UserSliceReader, UserSliceWriter}, //
 };
 
 /// The live null objects.
 pub(crate) static LIVE: Registry<Null> = Registry::new();
 
-/// What a read gives and a write is copied to.
-const CHUNK: usize = 256;
+/// What a counter moves: a copy whose length the compiler knows is cheaper than any other.
+const WORD: usize = size_of::<u64>();
+
+/// What is copied at once without a buffer.
+const SMALL: usize = 256;
+
+/// What is copied at once with one: what a pipe holds.
+const LARGE: usize = 64 << 10;
 
 /// A null object.
+#[pin_data]
 pub(crate) struct Null {
     id: u32,
+    /// What large reads copy from: as many zeros as the largest has asked for, up to [`LARGE`].
+    #[pin]
+    zeros: Mutex<KVVec<u8>>,
+    /// What large writes copy to: its capacity, with nothing in it.
+    #[pin]
+    sink: Mutex<KVVec<u8>>,
 }
 
 impl Null {
@@ -38,30 +53,93 @@ impl Null {
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
     pub(crate) fn create(open_flags: u32) -> Result<ARef<File>> {
         let slot = LIVE.reserve()?;
-        let null = Arc::new(Self { id: slot.id() }, GFP_KERNEL_ACCOUNT)?;
+        let id = slot.id();
+        let null = Arc::pin_init(
+            pin_init!(Self {
+                id,
+                zeros <- new_mutex!(KVVec::new()),
+                sink <- new_mutex!(KVVec::new()),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
         let file = anon_file::create(c"[ipcdemo-null]", null.clone(), open_flags)?;
         // From here on `release` takes it off the list.
         slot.fill(null);
         Ok(file)
     }
+
+    /// Gives `len` zeros by `copy`. Out of line, so that what a word costs is nothing but a word's.
+    #[inline(never)]
+    fn give(&self, len: usize, mut copy: impl FnMut(&[u8]) -> usize) -> Result<usize> {
+        static ZEROS: [u8; SMALL] = [0; SMALL];
+        if len <= SMALL {
+            return in_chunks(len, SMALL, |want| copy(&ZEROS[..want]));
+        }
+        let mut zeros = self.zeros.lock();
+        if zeros.len() < len.min(LARGE) {
+            zeros.resize(len.min(LARGE), 0, GFP_KERNEL_ACCOUNT)?;
+        }
+        in_chunks(len, LARGE, |want| copy(&zeros[..want]))
+    }
+
+    /// Takes `len` bytes by `copy`.
+    #[inline(never)]
+    fn take(
+        &self,
+        len: usize,
+        mut copy: impl FnMut(&mut [MaybeUninit<u8>]) -> usize,
+    ) -> Result<usize> {
+        if len <= SMALL {
+            let mut sink = [MaybeUninit::uninit(); SMALL];
+            return in_chunks(len, SMALL, |want| copy(&mut sink[..want]));
+        }
+        let mut sink = self.sink.lock();
+        sink.reserve(len.min(LARGE), GFP_KERNEL_ACCOUNT)?;
+        let sink = sink.spare_capacity_mut();
+        in_chunks(len, LARGE, |want| copy(&mut sink[..want]))
+    }
 }
 
 /// Calls `copy` for a chunk at a time until `len` bytes are done, a bad address is met, or a signal
 /// wants the task: a request may be as long as 2 GiB.
-fn in_chunks(len: usize, mut copy: impl FnMut(usize) -> usize) -> Result<usize> {
-    let mut done = 0;
-    while done < len {
-        let want = (len - done).min(CHUNK);
-        let copied = copy(want);
-        done += copied;
+///
+/// `copy` may do part of what it is asked to, or nothing, where there is a bad address.
+fn in_chunks(len: usize, chunk: usize, mut copy: impl FnMut(usize) -> usize) -> Result<usize> {
+    let copied = copy(len.min(chunk));
+    if copied == len {
+        return Ok(len);
+    }
+    rest_in_chunks(len, chunk, copied, copy)
+}
+
+/// The same where the first chunk was not all. Apart, so that a floor has nothing of it.
+#[cold]
+fn rest_in_chunks(
+    len: usize,
+    mut chunk: usize,
+    mut copied: usize,
+    mut copy: impl FnMut(usize) -> usize,
+) -> Result<usize> {
+    let (mut done, mut want) = (copied, len.min(chunk));
+    loop {
         if copied < want {
-            return if done > 0 { Ok(done) } else { Err(EFAULT) };
-        }
-        if done < len && current!().signal_pending() {
+            // How much can be copied before the bad address is found with ever smaller chunks.
+            chunk = want / 2;
+            if chunk == 0 {
+                break;
+            }
+        } else if done == len || current!().signal_pending() {
             break;
         }
+        want = (len - done).min(chunk);
+        copied = copy(want);
+        done += copied;
     }
-    Ok(done)
+    if done > 0 {
+        Ok(done)
+    } else {
+        Err(EFAULT)
+    }
 }
 
 #[vtable]
@@ -71,17 +149,35 @@ impl FileOperations for Null {
     const SPLICE: bool = true;
 
     /// Gives as many zeros as are asked for.
-    fn read_iter(&self, _io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
-        static ZEROS: [u8; CHUNK] = [0; CHUNK];
-        in_chunks(to.len(), |want| to.copy_to_iter(&ZEROS[..want]))
+    fn read(&self, _file: &LocalFile, mut to: UserSliceWriter) -> Result<usize> {
+        if to.len() == WORD && to.write(&0u64).is_ok() {
+            return Ok(WORD);
+        }
+        self.give(to.len(), |zeros| match to.write_slice(zeros) {
+            Ok(()) => zeros.len(),
+            Err(_) => 0,
+        })
     }
 
     /// Takes all it is given.
-    fn write_iter(&self, _io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
-        let mut sink = [MaybeUninit::uninit(); CHUNK];
-        in_chunks(from.len(), |want| {
-            from.copy_from_iter_raw(&mut sink[..want]).len()
+    fn write(&self, _file: &LocalFile, mut from: UserSliceReader) -> Result<usize> {
+        if from.len() == WORD && from.read::<u64>().is_ok() {
+            return Ok(WORD);
+        }
+        self.take(from.len(), |sink| match from.read_raw(sink) {
+            Ok(()) => sink.len(),
+            Err(_) => 0,
         })
+    }
+
+    /// As [`read`](Self::read), for what is not one buffer of a user's.
+    fn read_iter(&self, _io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
+        self.give(to.len(), |zeros| to.copy_to_iter(zeros))
+    }
+
+    /// As [`write`](Self::write), for what is not one buffer of a user's.
+    fn write_iter(&self, _io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
+        self.take(from.len(), |sink| from.copy_from_iter_raw(sink).len())
     }
 
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
