@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 KERNEL ?= small
 
-.PHONY: help run test quick shell debug-test coverage mutations check modules modules_install rust-analyzer clean distclean
+.PHONY: help run test quick shell bench debug-test coverage mutations check modules modules_install rust-analyzer clean distclean
 
 help: ## this list
 	@sed -nE 's/^([a-z_-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -22,6 +22,9 @@ quick: ## after an edit: rebuild, resume a VM, run one object's tests; T=counter
 
 shell: ## a prompt inside the VM, with the module loaded; KERNEL=stock, small or debug
 	@scripts/shell $(KERNEL)
+
+bench: ## the module against the kernel's own, in a VM: B='--setting wall pipe/' narrows, BASE=old.json says what moved
+	@scripts/bench $(if $(BASE),--base '$(BASE)') $(B)
 
 debug-test: ## the tests on the debug kernel: KASAN, lockdep, kmemleak, fault injection
 	@scripts/test --only debug $(T)

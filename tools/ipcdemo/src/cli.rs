@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipcdemo_client::{Fifo, Keys, Kind};
 
+use crate::bench::Bench;
+
 const EXAMPLES: &str = "\
 Examples:
   ipcdemo tour                                see it all once
@@ -108,6 +110,15 @@ Examples:
   ipcdemo ls --json
   test \"$(ipcdemo ls --count)\" = 0        nothing was left behind")]
     Ls(List),
+    /// Measure the module against the kernel's own
+    #[command(after_help = "\
+It takes root, and a machine that has nothing else to do: it runs with real-time priority. `make
+bench` does it in VMs, in both settings, and makes tables, plots and a page of it.
+
+Examples:
+  ipcdemo bench --filter counter/
+  ipcdemo bench --filter pipe/ --json results.json")]
+    Bench(Bench),
     /// Print completions for a shell
     #[cfg(feature = "generate")]
     Completions { shell: clap_complete::Shell },

@@ -2,6 +2,7 @@
 
 //! Drives the ipcdemo kernel module from a shell.
 
+mod bench;
 mod cli;
 mod counter;
 mod exec;
@@ -46,6 +47,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Rmfifo { name } => fifo::remove(&name),
         Command::Null { command } => null::run(&command),
         Command::Exec(options) => supervise::run(&options),
+        Command::Bench(options) => bench::run(out, options),
         Command::Ls(options) => list::run(out, &options),
         #[cfg(feature = "generate")]
         Command::Completions { shell } => {

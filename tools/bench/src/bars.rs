@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the module wants to reach, and whether it does.
+
+use std::fmt::Write as _;
+
+use crate::record::{Record, Setting};
+
+/// Which ratio a bar is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Of {
+    /// With the floor taken from both.
+    AboveFloor,
+    /// Of all it costs, or of a throughput.
+    Total,
+}
+
+/// On which side of the bar it is good to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Be {
+    AtMost,
+    AtLeast,
+}
+
+/// One bar: at which operation, and how high.
+struct Bar {
+    name: &'static str,
+    setting: Setting,
+    of: Of,
+    be: Be,
+    bar: f64,
+    goal: f64,
+}
+
+const fn cost(name: &'static str, of: Of, bar: f64, goal: f64) -> Bar {
+    Bar {
+        name,
+        setting: Setting::Instructions,
+        of,
+        be: Be::AtMost,
+        bar,
+        goal,
+    }
+}
+
+const fn wall(name: &'static str, be: Be, bar: f64, goal: f64) -> Bar {
+    Bar {
+        name,
+        setting: Setting::Wall,
+        of: Of::Total,
+        be,
+        bar,
+        goal,
+    }
+}
+
+const BARS: &[Bar] = &[
+    cost("counter/write+read", Of::AboveFloor, 0.50, 0.30),
+    cost("counter/write, epoll set armed", Of::Total, 0.95, 0.85),
+    cost("counter/create+close", Of::Total, 0.82, 0.75),
+    cost("counter/poll, ready, timeout -1", Of::Total, 1.00, 0.95),
+    cost("counter/ping-pong, same CPU", Of::Total, 1.00, 0.90),
+    cost("pipe/write+read, 8 B", Of::AboveFloor, 0.60, 0.40),
+    cost("pipe/write+read, 4 KiB", Of::AboveFloor, 0.60, 0.40),
+    cost("pipe/write+read, 64 KiB", Of::AboveFloor, 0.55, 0.35),
+    cost("pipe/create+close", Of::Total, 1.00, 0.90),
+    cost("pipe/ping-pong, same CPU", Of::Total, 1.00, 0.90),
+    wall("pipe/stream of 64 KiB writes", Be::AtLeast, 1.3, 2.0),
+    wall("pipe/5 writers, 1 reader", Be::AtLeast, 1.3, 2.0),
+    wall(
+        "pipe/5 writers, 1 reader, p99 of a write",
+        Be::AtMost,
+        0.8,
+        0.5,
+    ),
+];
+
+/// How much slower than the original anything may be on a clock.
+const SLOWER_AT_MOST: f64 = 1.05;
+
+/// A line for each bar that these records tell of, and one for each operation that is slower
+/// than the original by the clock.
+#[must_use]
+pub fn render(records: &[Record]) -> String {
+    let mut text = String::new();
+    for bar in BARS {
+        let Some(record) = records
+            .iter()
+            .find(|record| record.name == bar.name && record.setting == bar.setting)
+        else {
+            continue;
+        };
+        let (ratio, what) = match bar.of {
+            Of::AboveFloor => (record.above_floor_ratio, "above the floor"),
+            Of::Total => (record.ratio, "in all"),
+        };
+        let sign = if bar.be == Be::AtMost { "<=" } else { ">=" };
+        let _ = writeln!(
+            text,
+            "{:12} {:42} {:15} {:>5} {sign} {:.2}, goal {:.2}: {}",
+            bar.setting.name(),
+            bar.name,
+            what,
+            ratio.map_or_else(|| "–".into(), |ratio| format!("{ratio:.2}")),
+            bar.bar,
+            bar.goal,
+            verdict(ratio, bar),
+        );
+    }
+    for record in records {
+        if let Some(slower) = slower(record).filter(|slower| *slower > SLOWER_AT_MOST) {
+            let _ = writeln!(
+                text,
+                "{:12} {:42} slower than the original by {:.0} %",
+                record.setting.name(),
+                record.name,
+                (slower - 1.0) * 100.0,
+            );
+        }
+    }
+    text
+}
+
+fn verdict(ratio: Option<f64>, bar: &Bar) -> &'static str {
+    let reaches = |ratio: f64, mark: f64| match bar.be {
+        Be::AtMost => ratio <= mark,
+        Be::AtLeast => ratio >= mark,
+    };
+    match ratio {
+        None => "not measured",
+        Some(ratio) if reaches(ratio, bar.goal) => "met, and the goal",
+        Some(ratio) if reaches(ratio, bar.bar) => "met",
+        Some(_) => "not met",
+    }
+}
+
+/// By the clock, and only where chance cannot explain it.
+fn slower(record: &Record) -> Option<f64> {
+    let ([low, high], ratio) = (record.ratio_interval?, record.ratio?);
+    let (certain, ratio) = if record.more_is_better {
+        (1.0 / high, 1.0 / ratio)
+    } else {
+        (low, ratio)
+    };
+    (record.setting == Setting::Wall && certain > 1.0).then_some(ratio)
+}

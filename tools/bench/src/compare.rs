@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What moved since an earlier run.
+
+use std::fmt::Write as _;
+
+use crate::record::{Record, Results, Setting};
+use crate::table::figure;
+
+/// A line for each of the module's figures that moved by more than chance, and for each operation
+/// that is in one of the two only.
+#[must_use]
+pub fn render(base: &Results, now: &Results) -> String {
+    let mut text = String::new();
+    for record in &now.results {
+        let Some(before) = find(base, record) else {
+            let _ = writeln!(text, "{:46} is new", record.name);
+            continue;
+        };
+        let (Some(old), Some(new)) = (before.module, record.module) else {
+            continue;
+        };
+        let change = new / old - 1.0;
+        if change.abs() <= tolerance(record, before) {
+            continue;
+        }
+        let better = (change < 0.0) != record.more_is_better;
+        let _ = writeln!(
+            text,
+            "{:46} {:>9} -> {:>9} {}, {:+.1} %: {}{}",
+            record.name,
+            figure(Some(old)),
+            figure(Some(new)),
+            record.unit,
+            change * 100.0,
+            if better { "better" } else { "worse" },
+            by_native(before, record),
+        );
+    }
+    for before in &base.results {
+        if find(now, before).is_none() {
+            let _ = writeln!(text, "{:46} is not measured any more", before.name);
+        }
+    }
+    if text.is_empty() {
+        text.push_str("nothing moved\n");
+    }
+    text
+}
+
+fn find<'a>(results: &'a Results, like: &Record) -> Option<&'a Record> {
+    results
+        .results
+        .iter()
+        .find(|record| record.name == like.name && record.setting == like.setting)
+}
+
+/// Instructions repeat. By the clock, what the original's own figure moved by says how much the machine
+/// did, and the width of the ratio's interval what chance may do.
+fn tolerance(now: &Record, before: &Record) -> f64 {
+    if now.setting == Setting::Instructions {
+        return 0.005;
+    }
+    let width = |record: &Record| {
+        record
+            .ratio_interval
+            .map_or(0.1, |[low, high]| (high - low) / low)
+    };
+    let machine = match (before.native, now.native) {
+        (Some(old), Some(new)) => (new / old - 1.0).abs(),
+        _ => 0.0,
+    };
+    machine + width(now).max(width(before))
+}
+
+/// Which says more than the figure, if the machine was another.
+fn by_native(before: &Record, now: &Record) -> String {
+    match (before.ratio, now.ratio) {
+        (Some(old), Some(new)) => format!("; by the original's {old:.2} -> {new:.2}"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(module: f64) -> Results {
+        let record = Record {
+            name: "counter/read".into(),
+            setting: Setting::Instructions,
+            unit: "instructions".into(),
+            more_is_better: false,
+            native: Some(100.0),
+            module: Some(module),
+            floor: None,
+            dev_null: None,
+            ratio: Some(module / 100.0),
+            above_floor_ratio: None,
+            ratio_interval: None,
+            n: 1,
+            spread: Default::default(),
+        };
+        Results {
+            results: vec![record],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn half_a_percent_is_nothing() {
+        assert_eq!(render(&results(100.0), &results(100.4)), "nothing moved\n");
+        assert!(render(&results(100.0), &results(90.0)).contains("-10.0 %: better"));
+        assert!(render(&results(100.0), &results(101.0)).contains("+1.0 %: worse"));
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let none = Results::default();
+        assert!(render(&none, &results(1.0)).contains("is new"));
+        assert!(render(&results(1.0), &none).contains("not measured any more"));
+    }
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One operation, measured on all its sides in turn.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::measure::kit::Kit;
+use crate::record::{Record, Setting, Side};
+use crate::stats::{mean, median, ratio_interval, spread};
+
+/// Does an operation so many times, and gives the time that took.
+pub type Round = Box<dyn FnMut(u64) -> io::Result<f64>>;
+
+type Make = Box<dyn Fn(&Kit, Side) -> io::Result<Round>>;
+
+/// The two that are compared.
+pub const BOTH: &[Side] = &[Side::Native, Side::Module];
+
+/// And what they are compared with.
+pub const WITH_FLOOR: &[Side] = &[Side::Native, Side::Module, Side::Floor];
+
+/// And what a system call costs that does nothing.
+pub const WITH_FLOORS: &[Side] = &[Side::Native, Side::Module, Side::Floor, Side::DevNull];
+
+/// What only the module has.
+pub const MODULE_ONLY: &[Side] = &[Side::Module];
+
+/// One operation.
+pub struct Case {
+    /// `family/operation`.
+    pub name: String,
+    sides: &'static [Side],
+    setting: Option<Setting>,
+    long: bool,
+    bytes: Option<u64>,
+    make: Make,
+}
+
+impl Case {
+    /// `make` sets a side up, and gives what does the operation there.
+    pub fn new(
+        name: impl Into<String>,
+        sides: &'static [Side],
+        make: impl Fn(&Kit, Side) -> io::Result<Round> + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            sides,
+            setting: None,
+            long: false,
+            bytes: None,
+            make: Box::new(make),
+        }
+    }
+
+    /// Only for that setting.
+    pub fn only(self, setting: Setting) -> Self {
+        Self {
+            setting: Some(setting),
+            ..self
+        }
+    }
+
+    /// With long rounds, and their mean instead of their median: what the kernel puts off, such as freeing
+    /// after a grace period, is a part of the cost, and does not come in each round.
+    pub fn long(self) -> Self {
+        Self { long: true, ..self }
+    }
+
+    /// As a throughput: the operation moves so many bytes.
+    pub fn moving(self, bytes: u64) -> Self {
+        Self {
+            bytes: Some(bytes),
+            ..self
+        }
+    }
+
+    /// Whether it is for that setting.
+    pub fn is_for(&self, setting: Setting) -> bool {
+        self.setting.is_none_or(|only| only == setting)
+    }
+
+    /// Measures it: each side a round, then each the next one, in turn.
+    pub fn run(&self, kit: &Kit) -> io::Result<Record> {
+        let mut rounds: Vec<_> = self
+            .sides
+            .iter()
+            .map(|side| Ok((*side, (self.make)(kit, *side)?)))
+            .collect::<io::Result<_>>()?;
+        // Caches and slabs fill, and one sees how long it takes.
+        let mut longest = 0.0_f64;
+        for _ in 0..2 {
+            longest = 0.0;
+            for (_, round) in &mut rounds {
+                longest = longest.max(round(TRIAL)? / TRIAL as f64);
+            }
+        }
+        let plan = kit.plan.for_case(self.long, longest);
+        let mut figures: BTreeMap<Side, Vec<f64>> = BTreeMap::new();
+        for number in 0..plan.rounds {
+            let mut measure = |(side, round): &mut (Side, Round)| -> io::Result<()> {
+                let figure = round(plan.turns)? / plan.turns as f64;
+                figures.entry(*side).or_default().push(self.figure(figure));
+                Ok(())
+            };
+            // Now from the one end, now from the other: who comes first has no advantage.
+            if number % 2 == 0 {
+                rounds.iter_mut().try_for_each(&mut measure)?;
+            } else {
+                rounds.iter_mut().rev().try_for_each(&mut measure)?;
+            }
+        }
+        Ok(self.record(kit.setting, &figures, plan.rounds * plan.turns))
+    }
+
+    /// Nanoseconds for so many bytes as megabytes in a second.
+    fn figure(&self, time: f64) -> f64 {
+        self.bytes.map_or(time, |bytes| bytes as f64 * 1e3 / time)
+    }
+
+    fn record(&self, setting: Setting, figures: &BTreeMap<Side, Vec<f64>>, n: u64) -> Record {
+        let center = if self.long { mean } else { median };
+        let of = |side| figures.get(&side).map(|figures| center(figures));
+        let [native, module, floor, dev_null] =
+            [Side::Native, Side::Module, Side::Floor, Side::DevNull].map(of);
+        let both = native.zip(module);
+        Record {
+            name: self.name.clone(),
+            setting,
+            unit: match (self.bytes, setting) {
+                (Some(_), _) => "MB/s",
+                (None, Setting::Instructions) => "instructions",
+                (None, Setting::Wall) => "ns",
+            }
+            .into(),
+            more_is_better: self.bytes.is_some(),
+            native,
+            module,
+            floor,
+            dev_null,
+            ratio: both.map(|(native, module)| module / native),
+            // Of less than nothing there is no ratio.
+            above_floor_ratio: both
+                .zip(floor)
+                .filter(|((native, _), floor)| native > floor)
+                .map(|((native, module), floor)| (module - floor) / (native - floor)),
+            ratio_interval: both
+                .map(|_| ratio_interval(&figures[&Side::Module], &figures[&Side::Native], center)),
+            n,
+            spread: figures
+                .iter()
+                .map(|(side, figures)| (*side, spread(figures)))
+                .collect(),
+        }
+    }
+}
+
+/// How often an operation is done to see how long it takes.
+const TRIAL: u64 = 8;
+
+/// How many rounds there are, and how often the operation is done in each.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// On each side.
+    pub rounds: u64,
+    /// In each round.
+    pub turns: u64,
+}
+
+impl Plan {
+    /// What a setting starts from: so many rounds of so much time.
+    pub fn of(setting: Setting) -> Self {
+        match setting {
+            // A tick comes every four million; so in most rounds there is none.
+            Setting::Instructions => Self {
+                rounds: 15,
+                turns: 300_000,
+            },
+            Setting::Wall => Self {
+                rounds: 61,
+                turns: 1_000_000,
+            },
+        }
+    }
+
+    /// With the time of a round turned into how often an operation of this length fits.
+    fn for_case(self, long: bool, each: f64) -> Self {
+        let time = if long { 20 * self.turns } else { self.turns } as f64;
+        Self {
+            rounds: self.rounds,
+            turns: (time / each.max(1.0)).ceil().max(1.0) as u64,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is measured on.
+
+use std::fs;
+
+use crate::record::Machine;
+
+/// Looks, and puts beside it what the caller knows.
+pub fn look(told: impl IntoIterator<Item = (String, String)>) -> Machine {
+    let cpuinfo = read("/proc/cpuinfo");
+    let field = |name: &str| {
+        cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.split_once(": "))
+            .map(|(_, value)| value.to_owned())
+            .unwrap_or_default()
+    };
+    let flags = field("flags");
+    Machine {
+        kernel: read("/proc/version"),
+        options: read("/proc/cmdline"),
+        cpu: field("model name"),
+        cpus: cpuinfo
+            .lines()
+            .filter(|line| line.starts_with("processor"))
+            .count(),
+        hypervisor: flags
+            .split(' ')
+            .any(|flag| flag == "hypervisor")
+            .then(|| "a virtual machine".to_owned()),
+        module_bytes: read("/proc/modules").lines().find_map(|line| {
+            line.strip_prefix("ipcdemo ")?
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        }),
+        told: told.into_iter().collect(),
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned()
+}

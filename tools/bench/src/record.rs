@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is measured, as it stands in `results.json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How it was measured.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Setting {
+    /// One processor that counts its instructions as time.
+    Instructions,
+    /// Two processors and a clock.
+    Wall,
+}
+
+impl Setting {
+    /// Its name on the command line and in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Wall => "wall",
+        }
+    }
+}
+
+/// What is being measured.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The kernel's own.
+    Native,
+    /// The module's.
+    Module,
+    /// The module's null object, moving the same bytes.
+    Floor,
+    /// `/dev/null`, which copies nothing.
+    DevNull,
+}
+
+/// One operation in one setting.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Record {
+    /// `family/operation`.
+    pub name: String,
+    /// How it was measured.
+    pub setting: Setting,
+    /// What the figures count.
+    pub unit: String,
+    /// Whether more is better, as of a throughput.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_is_better: bool,
+    /// The kernel's own; nothing if there is no such thing.
+    pub native: Option<f64>,
+    /// The module's.
+    pub module: Option<f64>,
+    /// The null object's, moving the same bytes.
+    pub floor: Option<f64>,
+    /// `/dev/null`'s, written and read as often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev_null: Option<f64>,
+    /// Module by native.
+    pub ratio: Option<f64>,
+    /// The same, with the floor taken from both.
+    pub above_floor_ratio: Option<f64>,
+    /// Where 95 of 100 such runs would find the ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_interval: Option<[f64; 2]>,
+    /// How often the operation was done on each side.
+    pub n: u64,
+    /// How the rounds of each side were spread.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub spread: BTreeMap<Side, Spread>,
+}
+
+impl Record {
+    /// What stands before the slash.
+    #[must_use]
+    pub fn family(&self) -> &str {
+        self.name.split('/').next().unwrap_or_default()
+    }
+}
+
+/// Quantiles.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// A quarter is less.
+    pub p25: f64,
+    /// The median.
+    pub p50: f64,
+    /// A quarter is more.
+    pub p75: f64,
+    /// One in a hundred is more.
+    pub p99: f64,
+    /// The most.
+    pub max: f64,
+}
+
+/// What it was measured on.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Machine {
+    /// `uname -srv`.
+    pub kernel: String,
+    /// The kernel's command line.
+    pub options: String,
+    /// The processor's name.
+    pub cpu: String,
+    /// How many there are.
+    pub cpus: usize,
+    /// What the kernel takes for a hypervisor, or nothing.
+    pub hypervisor: Option<String>,
+    /// The module's bytes in memory.
+    pub module_bytes: Option<u64>,
+    /// What the one who started it says: the commit, the emulator and its options.
+    pub told: BTreeMap<String, String>,
+}
+
+/// All that one setting gave.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Run {
+    /// How it was measured.
+    pub setting: Setting,
+    /// On what.
+    pub machine: Machine,
+    /// What came out.
+    pub results: Vec<Record>,
+}
+
+/// `results.json`: several runs.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Results {
+    /// What each setting was measured on.
+    pub machines: BTreeMap<Setting, Machine>,
+    /// What came out, of all settings.
+    pub results: Vec<Record>,
+}
+
+impl FromIterator<Run> for Results {
+    fn from_iter<T: IntoIterator<Item = Run>>(runs: T) -> Self {
+        let mut all = Self::default();
+        for run in runs {
+            all.machines.insert(run.setting, run.machine);
+            all.results.extend(run.results);
+        }
+        all
+    }
+}
