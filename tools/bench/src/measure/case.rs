@@ -184,12 +184,17 @@ impl Plan {
         }
     }
 
-    /// With the time of a round turned into how often an operation of this length fits.
+    /// With the time of a round turned into how often an operation of this length fits. A long one lasts
+    /// for many ticks of the kernel's: what is put off happens at one, maybe in the next side's round.
     fn for_case(self, long: bool, each: f64) -> Self {
-        let time = if long { 20 * self.turns } else { self.turns } as f64;
+        let (rounds, time) = if long {
+            (self.rounds / 3, 200 * self.turns)
+        } else {
+            (self.rounds, self.turns)
+        };
         Self {
-            rounds: self.rounds,
-            turns: (time / each.max(1.0)).ceil().max(1.0) as u64,
+            rounds,
+            turns: (time as f64 / each.max(1.0)).ceil() as u64,
         }
     }
 }
