@@ -96,11 +96,11 @@ impl Case {
                 longest = longest.max(round(TRIAL)? / TRIAL as f64);
             }
         }
-        let plan = kit.plan.for_case(self.long, longest);
+        let (count, turns) = kit.budget.plan(self.long, longest);
         let mut figures: BTreeMap<Side, Vec<f64>> = BTreeMap::new();
-        for number in 0..plan.rounds {
+        for number in 0..count {
             let mut measure = |(side, round): &mut (Side, Round)| -> io::Result<()> {
-                let figure = round(plan.turns)? / plan.turns as f64;
+                let figure = round(turns)? / turns as f64;
                 figures.entry(*side).or_default().push(self.figure(figure));
                 Ok(())
             };
@@ -111,7 +111,7 @@ impl Case {
                 rounds.iter_mut().rev().try_for_each(&mut measure)?;
             }
         }
-        Ok(self.record(kit.setting, &figures, plan.rounds * plan.turns))
+        Ok(self.record(kit.setting, &figures, count * turns))
     }
 
     /// Nanoseconds for so many bytes as megabytes in a second.
@@ -159,42 +159,43 @@ impl Case {
 /// How often an operation is done to see how long it takes.
 const TRIAL: u64 = 8;
 
-/// How many rounds there are, and how often the operation is done in each.
+/// How long a setting measures.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// On each side.
-    pub rounds: u64,
-    /// In each round.
-    pub turns: u64,
+pub struct Budget {
+    rounds: u64,
+    time: u64,
+    long_rounds: u64,
+    long_time: u64,
 }
 
-impl Plan {
-    /// What a setting starts from: so many rounds of so much time.
+impl Budget {
+    /// So much, in the setting's own unit.
     pub fn of(setting: Setting) -> Self {
         match setting {
-            // A tick comes every four million; so in most rounds there is none.
+            // The kernel's tick comes every four million: in most rounds there is none. In long ones there are
+            // many: what is put off happens at one, maybe in the next side's round.
             Setting::Instructions => Self {
                 rounds: 15,
-                turns: 300_000,
+                time: 300_000,
+                long_rounds: 5,
+                long_time: 60_000_000,
             },
             Setting::Wall => Self {
-                rounds: 61,
-                turns: 1_000_000,
+                rounds: 41,
+                time: 2_000_000,
+                long_rounds: 15,
+                long_time: 20_000_000,
             },
         }
     }
 
-    /// With the time of a round turned into how often an operation of this length fits. A long one lasts
-    /// for many ticks of the kernel's: what is put off happens at one, maybe in the next side's round.
-    fn for_case(self, long: bool, each: f64) -> Self {
+    /// How many rounds, and how often in each an operation fits that takes `each`.
+    fn plan(self, long: bool, each: f64) -> (u64, u64) {
         let (rounds, time) = if long {
-            (self.rounds / 3, 200 * self.turns)
+            (self.long_rounds, self.long_time)
         } else {
-            (self.rounds, self.turns)
+            (self.rounds, self.time)
         };
-        Self {
-            rounds,
-            turns: (time as f64 / each.max(1.0)).ceil() as u64,
-        }
+        (rounds, (time as f64 / each.max(1.0)).ceil() as u64)
     }
 }

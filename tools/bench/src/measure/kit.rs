@@ -12,9 +12,9 @@ use std::sync::Arc;
 use ipcdemo_client::{Factory, raw};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use crate::measure::case::Plan;
+use crate::measure::case::Budget;
 use crate::measure::clock::Clock;
 use crate::record::{Setting, Side};
 
@@ -28,7 +28,7 @@ pub struct Kit {
     /// Its clock.
     pub clock: Clock,
     /// How long it measures.
-    pub plan: Plan,
+    pub budget: Budget,
     /// Compares the kernel's own with itself.
     pub twins: bool,
     factory: Arc<Factory>,
@@ -40,7 +40,7 @@ impl Kit {
         Ok(Self {
             setting,
             clock: Clock::new(setting)?,
-            plan: Plan::of(setting),
+            budget: Budget::of(setting),
             twins,
             factory: Arc::new(Factory::open().map_err(io::Error::other)?),
         })
@@ -132,6 +132,18 @@ impl Maker {
         }
     }
 
+    /// Has a pipe hold so many bytes.
+    pub fn set_capacity(&self, end: &OwnedFd, bytes: usize) -> io::Result<()> {
+        if self.0 == Side::Module {
+            let bytes = std::ptr::without_provenance_mut(bytes);
+            // SAFETY: The request's argument is a number.
+            unsafe { raw::ioctl(end.as_fd(), raw::IPCDEMO_IOC_PIPE_SET_SIZE, bytes) }?;
+        } else {
+            fcntl_setpipe_size(end, bytes)?;
+        }
+        Ok(())
+    }
+
     /// What only copies, or not even that.
     fn floor(&self) -> io::Result<OwnedFd> {
         if self.0 == Side::DevNull {
@@ -175,6 +187,12 @@ pub fn write(fd: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
 #[inline]
 pub fn read(fd: &OwnedFd, bytes: &mut [u8]) -> io::Result<()> {
     whole(bytes.len(), rustix::io::read(fd, &mut *bytes)?)
+}
+
+/// read(2) of what there is.
+#[inline]
+pub fn read_some(fd: &OwnedFd, bytes: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::io::read(fd, bytes)?)
 }
 
 /// What was asked for has to have been moved, or what is measured is something else. (`/dev/null` gives

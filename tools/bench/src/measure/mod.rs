@@ -5,10 +5,12 @@
 mod case;
 mod clock;
 mod counter;
+mod histogram;
 mod kit;
 mod machine;
 mod pipe;
 mod tasks;
+mod traffic;
 mod waitq;
 
 use std::io;
@@ -63,7 +65,12 @@ pub fn run(options: &Options, mut progress: impl FnMut(usize, usize, &str)) -> i
 }
 
 fn cases(setting: Setting) -> Vec<Case> {
-    let families = [counter::cases(), pipe::cases(), waitq::cases()];
+    let families = [
+        counter::cases(),
+        pipe::cases(),
+        traffic::cases(),
+        waitq::cases(),
+    ];
     let mut cases: Vec<_> = families.into_iter().flatten().collect();
     cases.retain(|case| case.is_for(setting));
     cases

@@ -68,7 +68,7 @@ impl Helpers {
         count: usize,
         cpus: &[usize],
         priority: i32,
-        turn: impl Fn() -> io::Result<()> + Clone + Send + 'static,
+        turn: impl FnMut() -> io::Result<()> + Clone + Send + 'static,
     ) -> io::Result<Self> {
         interruptible()?;
         prioritize(MEASURING.min(priority))?;
@@ -76,7 +76,7 @@ impl Helpers {
         let ready = Arc::new(Barrier::new(2));
         let mut threads = Vec::new();
         for cpu in cpus.iter().copied().cycle().take(count) {
-            let (stop, its_ready, turn) = (Arc::clone(&stop), Arc::clone(&ready), turn.clone());
+            let (stop, its_ready, mut turn) = (Arc::clone(&stop), Arc::clone(&ready), turn.clone());
             let work = move || {
                 let set_up = pin(cpu).and_then(|()| prioritize(priority));
                 its_ready.wait();
@@ -84,8 +84,9 @@ impl Helpers {
                 while result.is_ok() && !stop.load(Ordering::Relaxed) {
                     result = turn();
                 }
+                // At the end it is interrupted, wherever it is.
                 match result {
-                    Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    Err(error) if !stop.load(Ordering::Relaxed) => {
                         eprintln!("a helping thread: {error}");
                     }
                     _ => {}
