@@ -8,6 +8,10 @@
 pub mod bars;
 pub mod compare;
 pub mod measure;
+#[cfg(feature = "report")]
+pub mod page;
+#[cfg(feature = "report")]
+pub mod plot;
 pub mod record;
 pub mod stats;
 pub mod table;

@@ -2,6 +2,7 @@
 
 //! The host's half of the benchmark: makes of what `ipcdemo bench` measured in VMs what people read.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ipcdemo_bench::record::{Results, Run};
-use ipcdemo_bench::{bars, compare, table};
+use ipcdemo_bench::{bars, compare, page, plot, table};
 use serde::de::DeserializeOwned;
 
 /// Makes of what `ipcdemo bench` measured what people read
@@ -34,6 +35,11 @@ enum Command {
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<PathBuf>,
     },
+    /// Print docs/performance.md, made from a results.json
+    Page {
+        #[arg(value_name = "RESULTS")]
+        results: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -49,6 +55,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> io::Result<()> {
     match command {
         Command::Report { out, base, runs } => report(&out, base.as_deref(), &runs),
+        Command::Page { results } => {
+            let page = page::render(&load(&results)?);
+            io::stdout().write_all(page.as_bytes())
+        }
     }
 }
 
@@ -61,6 +71,7 @@ fn report(out: &Path, base: Option<&Path>, runs: &[PathBuf]) -> io::Result<()> {
         .collect::<io::Result<_>>()?;
     let file = out.join("results.json");
     fs::write(&file, serde_json::to_string_pretty(&results)? + "\n").map_err(about(&file))?;
+    plots(out, &results)?;
 
     let mut text = String::new();
     for setting in results.machines.keys() {
@@ -73,6 +84,21 @@ fn report(out: &Path, base: Option<&Path>, runs: &[PathBuf]) -> io::Result<()> {
         text += &compare::render(&base, &results);
     }
     io::stdout().write_all(text.as_bytes())
+}
+
+/// One for each family and setting: `counter-instructions.svg`.
+fn plots(out: &Path, results: &Results) -> io::Result<()> {
+    let mut families: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for record in &results.results {
+        let key = (record.family(), record.setting);
+        families.entry(key).or_default().push(record);
+    }
+    for ((family, setting), records) in families {
+        let path = out.join(format!("{family}-{}.svg", setting.name()));
+        plot::draw(&path, family, setting, &records)
+            .map_err(|error| about(&path)(io::Error::other(error.to_string())))?;
+    }
+    Ok(())
 }
 
 fn load<T: DeserializeOwned>(path: &Path) -> io::Result<T> {

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `docs/performance.md`, made from the results.
+
+use std::fmt::Write as _;
+
+use crate::bars;
+use crate::record::{Machine, Record, Results, Setting};
+use crate::table::{figure, ratio};
+
+const HEAD: &str = "\
+<!-- SPDX-License-Identifier: GPL-2.0 -->
+<!-- Made by `make bench PAGE=1`; what is written here by hand is lost. -->
+
+# What it costs
+
+`make bench` measures each operation on the kernel's own object and on the module's, in one process, one round on
+the one and one on the other in turn, pinned to a processor. Each figure is the median of the rounds (the mean where
+the kernel puts work off, as at a close). The loop around the operation and the look at the clock are measured too, and taken off.
+
+| column | is |
+|---|---|
+| native | the kernel's own: eventfd, pipe |
+| module | ours |
+| floor | the module's null object, written and read with as many bytes: a system call that copies and does nothing else |
+| ratio | module by native |
+| above floor | the same, with the floor taken from both: what the primitive itself costs |
+| interval | where the ratio would be found in 95 of 100 such runs, by bootstrap of the rounds |
+
+A write that wakes somebody is measured up to the moment when all who were woken sleep again: they have the greater
+priority. An epoll set is armed if the item is not on its list yet; then the write alone is measured.
+Two tasks are two threads of one process.
+";
+
+/// The page.
+#[must_use]
+pub fn render(results: &Results) -> String {
+    let mut text = HEAD.to_owned();
+    for (setting, machine) in &results.machines {
+        let records: Vec<_> = results
+            .results
+            .iter()
+            .filter(|record| record.setting == *setting)
+            .collect();
+        text += &section(*setting, machine, &records);
+    }
+    let _ = write!(
+        text,
+        "\n## What it is to reach\n\n```\n{}```\n",
+        bars::render(&results.results)
+    );
+    text
+}
+
+fn section(setting: Setting, machine: &Machine, records: &[&Record]) -> String {
+    let (title, explanation) = match setting {
+        Setting::Instructions => (
+            "Instructions",
+            "The emulator gives each instruction a nanosecond of the guest's time, so that the time stamp counter counts \
+             them; two runs agree to half a percent. A locked instruction counts as much as any other here, and so \
+             does each step of a string copy.",
+        ),
+        Setting::Wall => (
+            "By the clock",
+            "Nanoseconds, or megabytes in a second. Under emulation (`TCGTCGTCGTCG` below) they say how the two \
+             compare, and nothing of a real machine; with KVM or without a hypervisor they are the machine's.",
+        ),
+    };
+    let mut text = format!("\n## {title}\n\n{explanation}\n\n| | |\n|---|---|\n");
+    let hypervisor = machine.hypervisor.as_deref().unwrap_or("none");
+    for (name, value) in [
+        ("kernel", machine.kernel.as_str()),
+        ("its options", &machine.options),
+        ("processor", &machine.cpu),
+        ("processors", &machine.cpus.to_string()),
+        ("hypervisor", hypervisor),
+    ]
+    .into_iter()
+    .chain(
+        machine
+            .told
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    ) {
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+    text += "\n| operation | native | module | floor | ratio | above floor | interval |\n|---|---|---|---|---|---|---|\n";
+    for record in records {
+        let unit = if record.more_is_better {
+            format!(", {}", record.unit)
+        } else {
+            String::new()
+        };
+        let interval = record.ratio_interval.map_or_else(
+            || "–".into(),
+            |[low, high]| format!("{low:.2} to {high:.2}"),
+        );
+        let _ = writeln!(
+            text,
+            "| {}{unit} | {} | {} | {} | {} | {} | {interval} |",
+            record.name,
+            figure(record.native),
+            figure(record.module),
+            figure(record.floor),
+            ratio(record.ratio),
+            ratio(record.above_floor_ratio),
+        );
+    }
+    text
+}
