@@ -126,7 +126,7 @@ fn many_at_once() {
 
 /// Makes pipes while signals come: SIGALRM all the time, SIGCHLD of children. Gives how many
 /// were made, and how many calls were interrupted.
-fn in_a_storm(flags: i32) -> String {
+fn in_a_storm(flags: i32, calls: usize) -> String {
     extern "C" fn handle(signal: i32) {
         if signal == libc::SIGCHLD {
             // SAFETY: It takes numbers.
@@ -146,7 +146,7 @@ fn in_a_storm(flags: i32) -> String {
         }
         let every = libc::timeval {
             tv_sec: 0,
-            tv_usec: 700,
+            tv_usec: 1_000,
         };
         let timer = libc::itimerval {
             it_interval: every,
@@ -159,7 +159,6 @@ fn in_a_storm(flags: i32) -> String {
     }
     let first = make_pipe_patiently();
     let (mut made, mut interrupted) = (1, 0);
-    let calls = scaled(10_000);
     for call in 1..calls {
         if call % 20 == 0 {
             // SAFETY: The child makes one system call.
@@ -194,7 +193,7 @@ fn make_pipe_patiently() -> [i32; 2] {
 #[test]
 fn signals_that_restart_calls() {
     const NAME: &str = "stress::signals_that_restart_calls";
-    if is_body(NAME, || in_a_storm(libc::SA_RESTART)) {
+    if is_body(NAME, || in_a_storm(libc::SA_RESTART, scaled(10_000))) {
         return;
     }
     serially_for(LIMIT, || {
@@ -210,7 +209,7 @@ fn signals_that_restart_calls() {
 #[test]
 fn signals_that_interrupt_calls() {
     const NAME: &str = "stress::signals_that_interrupt_calls";
-    if is_body(NAME, || in_a_storm(0)) {
+    if is_body(NAME, || in_a_storm(0, scaled(2_000))) {
         return;
     }
     serially_for(LIMIT, || {
