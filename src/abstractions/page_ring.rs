@@ -392,7 +392,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The first buffer that has something to read.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn front(&mut self) -> Option<Front<'_, 'a>> {
         let mut refreshed = false;
         loop {
@@ -483,7 +483,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Publishes what was consumed, and lets go of the tail. Gives the state before if that made room.
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self) -> Option<State> {
         let before = loop {
             if self.remaining() == 0 {

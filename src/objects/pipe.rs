@@ -488,7 +488,10 @@ impl Pipe {
         Ok(())
     }
 
+    /// Inlined, as is [`Pipe::write`]: a call, and its result in memory, are a tenth of what a small one costs.
+    ///
     /// C: `anon_pipe_read`.
+    #[inline(always)]
     fn read(&self, io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
         if to.is_empty() {
             return Ok(0);
@@ -588,6 +591,7 @@ impl Pipe {
     }
 
     /// C: `anon_pipe_write`.
+    #[inline(always)]
     fn write(&self, io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
         if from.is_empty() {
             return Ok(0);
