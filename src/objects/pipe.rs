@@ -126,14 +126,14 @@ impl Pipe {
         let holders = Holders {
             files: 1,
             charge: Some(charge),
-            mount: Some(mount),
+            mount: None,
         };
         let pipe = Self::new(limits, holders, slots, false).map_err(|_| ENFILE)?;
         if size != 0 {
             pipe.set_size(size)?;
         }
-        let mount = Mount::pin()?;
         let ends = pipe_fs::create(&mount, pipe.clone(), open_flags)?;
+        pipe.rd_wait.lock().mount = Some(mount);
         // From here on the last one to leave takes it off the list.
         live::add(pipe)?;
         Ok(ends)
