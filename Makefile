@@ -23,7 +23,7 @@ quick: ## after an edit: rebuild, resume a VM, run one object's tests; T=counter
 shell: ## a prompt inside the VM, with the module loaded; KERNEL=stock, small or debug
 	@scripts/shell $(KERNEL)
 
-bench: ## the module against the kernel's own, in a VM: B='--setting wall pipe/' narrows, BASE=old.json says what moved
+bench: ## the module against the kernel's own; B='--setting wall pipe/' narrows, BASE=old.json tells what moved
 	@scripts/bench $(if $(BASE),--base '$(BASE)') $(B)
 
 debug-test: ## the tests on the debug kernel: KASAN, lockdep, kmemleak, fault injection

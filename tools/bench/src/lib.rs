@@ -15,3 +15,4 @@ pub mod plot;
 pub mod record;
 pub mod stats;
 pub mod table;
+pub mod trust;

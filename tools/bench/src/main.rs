@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ipcdemo_bench::record::{Results, Run};
-use ipcdemo_bench::{bars, compare, page, plot, table};
+use ipcdemo_bench::{bars, compare, page, plot, table, trust};
 use serde::de::DeserializeOwned;
 
 /// Makes of what `ipcdemo bench` measured what people read
@@ -40,6 +40,21 @@ enum Command {
         #[arg(value_name = "RESULTS")]
         results: PathBuf,
     },
+    /// Judge runs of `ipcdemo bench --twins`: each ratio has to be 1
+    Twins {
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+    },
+    /// Judge two runs, the second with a floor made slower on purpose
+    Delay {
+        /// By so many instructions
+        #[arg(long, value_name = "N")]
+        by: f64,
+        #[arg(value_name = "RUN")]
+        before: PathBuf,
+        #[arg(value_name = "RUN")]
+        after: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,16 +74,19 @@ fn run(command: Command) -> io::Result<()> {
             let page = page::render(&load(&results)?);
             io::stdout().write_all(page.as_bytes())
         }
+        Command::Twins { runs } => judged(trust::twins(&together(&runs)?)),
+        Command::Delay { by, before, after } => judged(trust::delay(
+            &together(&[before])?,
+            &together(&[after])?,
+            by,
+        )),
     }
 }
 
 fn report(out: &Path, base: Option<&Path>, runs: &[PathBuf]) -> io::Result<()> {
     // Before the new results are written: they may well replace it.
     let base: Option<Results> = base.map(load).transpose()?;
-    let results: Results = runs
-        .iter()
-        .map(|run| load::<Run>(run))
-        .collect::<io::Result<_>>()?;
+    let results = together(runs)?;
     let file = out.join("results.json");
     fs::write(&file, serde_json::to_string_pretty(&results)? + "\n").map_err(about(&file))?;
     plots(out, &results)?;
@@ -84,6 +102,19 @@ fn report(out: &Path, base: Option<&Path>, runs: &[PathBuf]) -> io::Result<()> {
         text += &compare::render(&base, &results);
     }
     io::stdout().write_all(text.as_bytes())
+}
+
+fn together(runs: &[PathBuf]) -> io::Result<Results> {
+    runs.iter().map(|run| load::<Run>(run)).collect()
+}
+
+fn judged((text, ok): (String, bool)) -> io::Result<()> {
+    io::stdout().write_all(text.as_bytes())?;
+    if ok {
+        Ok(())
+    } else {
+        Err(io::Error::other("the benchmark cannot be trusted"))
+    }
 }
 
 /// One for each family and setting: `counter-instructions.svg`.

@@ -10,7 +10,7 @@ use crate::table::{figure, ratio};
 
 const HEAD: &str = "\
 <!-- SPDX-License-Identifier: GPL-2.0 -->
-<!-- Made by `make bench PAGE=1`; what is written here by hand is lost. -->
+<!-- Made by `make bench B=--page`; what is written here by hand is lost. -->
 
 # What it costs
 

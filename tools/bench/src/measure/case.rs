@@ -14,6 +14,9 @@ pub type Round = Box<dyn FnMut(u64) -> io::Result<f64>>;
 
 type Make = Box<dyn Fn(&Kit, Side) -> io::Result<Round>>;
 
+/// What each round gave.
+type Figures = BTreeMap<Side, Vec<f64>>;
+
 /// The two that are compared.
 pub const BOTH: &[Side] = &[Side::Native, Side::Module];
 
@@ -81,8 +84,18 @@ impl Case {
         self.setting.is_none_or(|only| only == setting)
     }
 
-    /// Measures it: each side a round, then each the next one, in turn.
+    /// Measures it: each side a round, then each the next one, in turn; with things made anew now and then,
+    /// as where they lie in memory may matter more than what they are.
     pub fn run(&self, kit: &Kit) -> io::Result<Record> {
+        let mut figures = Figures::new();
+        let mut n = 0;
+        for _ in 0..kit.budget.setups {
+            n += self.measure(kit, &mut figures)?;
+        }
+        Ok(self.record(kit.setting, &figures, n))
+    }
+
+    fn measure(&self, kit: &Kit, figures: &mut Figures) -> io::Result<u64> {
         let mut rounds: Vec<_> = self
             .sides
             .iter()
@@ -97,7 +110,6 @@ impl Case {
             }
         }
         let (count, turns) = kit.budget.plan(self.long, longest);
-        let mut figures: BTreeMap<Side, Vec<f64>> = BTreeMap::new();
         for number in 0..count {
             let mut measure = |(side, round): &mut (Side, Round)| -> io::Result<()> {
                 let figure = round(turns)? / turns as f64;
@@ -111,7 +123,7 @@ impl Case {
                 rounds.iter_mut().rev().try_for_each(&mut measure)?;
             }
         }
-        Ok(self.record(kit.setting, &figures, count * turns))
+        Ok(count * turns)
     }
 
     /// Nanoseconds for so many bytes as megabytes in a second.
@@ -119,7 +131,7 @@ impl Case {
         self.bytes.map_or(time, |bytes| bytes as f64 * 1e3 / time)
     }
 
-    fn record(&self, setting: Setting, figures: &BTreeMap<Side, Vec<f64>>, n: u64) -> Record {
+    fn record(&self, setting: Setting, figures: &Figures, n: u64) -> Record {
         let center = if self.long { mean } else { median };
         let of = |side| figures.get(&side).map(|figures| center(figures));
         let [native, module, floor, dev_null] =
@@ -162,6 +174,7 @@ const TRIAL: u64 = 8;
 /// How long a setting measures.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
+    setups: u64,
     rounds: u64,
     time: u64,
     long_rounds: u64,
@@ -175,15 +188,17 @@ impl Budget {
             // The kernel's tick comes every four million: in most rounds there is none. In long ones there are
             // many: what is put off happens at one, maybe in the next side's round.
             Setting::Instructions => Self {
+                setups: 1,
                 rounds: 15,
                 time: 300_000,
                 long_rounds: 5,
                 long_time: 60_000_000,
             },
             Setting::Wall => Self {
-                rounds: 41,
+                setups: 5,
+                rounds: 9,
                 time: 2_000_000,
-                long_rounds: 15,
+                long_rounds: 3,
                 long_time: 20_000_000,
             },
         }

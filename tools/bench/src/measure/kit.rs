@@ -4,9 +4,11 @@
 //!
 //! By system calls as bare as can be: the C library's read(2) costs more once there have been threads.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ipcdemo_client::{Factory, raw};
@@ -21,6 +23,9 @@ use crate::record::{Setting, Side};
 /// A descriptor, for several parts of a case and their threads.
 pub type Fd = Arc<OwnedFd>;
 
+/// What is written at once, at most.
+const BUFFER: usize = 64 << 10;
+
 /// What all cases share.
 pub struct Kit {
     /// The setting.
@@ -31,6 +36,8 @@ pub struct Kit {
     pub budget: Budget,
     /// Compares the kernel's own with itself.
     pub twins: bool,
+    /// To write from and to read to.
+    pub buffers: Rc<RefCell<(Vec<u8>, Vec<u8>)>>,
     factory: Arc<Factory>,
 }
 
@@ -42,6 +49,7 @@ impl Kit {
             clock: Clock::new(setting)?,
             budget: Budget::of(setting),
             twins,
+            buffers: Rc::new(RefCell::new((vec![1; BUFFER], vec![1; BUFFER]))),
             factory: Arc::new(Factory::open().map_err(io::Error::other)?),
         })
     }

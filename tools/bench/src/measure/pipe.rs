@@ -3,6 +3,7 @@
 //! Pipes, against the kernel's own.
 
 use std::io;
+use std::rc::Rc;
 
 use crate::measure::case::{BOTH, Case, Round, WITH_FLOORS};
 use crate::measure::kit::{Kit, close, read, write};
@@ -46,10 +47,12 @@ pub fn cases() -> Vec<Case> {
 
 fn write_read(kit: &Kit, side: Side, bytes: usize) -> io::Result<Round> {
     let (reader, writer) = kit.pipe(side)?;
-    let (from, mut to) = (vec![1; bytes], vec![1; bytes]);
+    // The same memory for all sides.
+    let buffers = Rc::clone(&kit.buffers);
     Ok(kit.clock.batch(move || {
-        write(&writer, &from)?;
-        read(&reader, &mut to)
+        let (from, to) = &mut *buffers.borrow_mut();
+        write(&writer, &from[..bytes])?;
+        read(&reader, &mut to[..bytes])
     }))
 }
 
