@@ -5,6 +5,8 @@
 use std::io;
 use std::rc::Rc;
 
+use rustix::pipe::{SpliceFlags, splice};
+
 use crate::measure::case::{BOTH, Case, Round, WITH_FLOORS};
 use crate::measure::kit::{Kit, close, read, write};
 use crate::measure::tasks::{EAGER, Helpers, MEASURING};
@@ -26,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases.extend([
+        Case::new("pipe/write+splice+read, 4 KiB", BOTH, spliced),
         Case::new("pipe/create+close", BOTH, create).long(),
         Case::new("pipe/create+write+read+close", BOTH, create_and_use).long(),
         Case::new("pipe/ping-pong, same CPU", BOTH, |kit, side| {
@@ -53,6 +56,20 @@ fn write_read(kit: &Kit, side: Side, bytes: usize) -> io::Result<Round> {
         let (from, to) = &mut *buffers.borrow_mut();
         write(&writer, &from[..bytes])?;
         read(&reader, &mut to[..bytes])
+    }))
+}
+
+/// By way of a pipe of the kernel's, whichever the first one is.
+fn spliced(kit: &Kit, side: Side) -> io::Result<Round> {
+    const BYTES: usize = 4 << 10;
+    let (from, to) = (kit.pipe(side)?, kit.pipe(Side::Native)?);
+    let mut bytes = [1; BYTES];
+    Ok(kit.clock.batch(move || {
+        write(&from.1, &bytes)?;
+        if splice(&from.0, None, &to.1, None, BYTES, SpliceFlags::empty())? != BYTES {
+            return Err(io::Error::other("not all was spliced"));
+        }
+        read(&to.0, &mut bytes)
     }))
 }
 
