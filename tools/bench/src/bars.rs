@@ -107,6 +107,17 @@ pub fn render(records: &[Record]) -> String {
             verdict(ratio, bar),
         );
     }
+    for record in records.iter().filter(|record| record.unit == "bytes") {
+        let what = match record.ratio {
+            Some(ratio) if ratio > 1.0 => "not met",
+            _ => "met",
+        };
+        let _ = writeln!(
+            text,
+            "{:12} {:42} no more bytes than the original's: {what}",
+            "", record.name,
+        );
+    }
     for record in records {
         if let Some(slower) = slower(record).filter(|slower| *slower > SLOWER_AT_MOST) {
             let _ = writeln!(

@@ -86,7 +86,7 @@ fn section(setting: Setting, machine: &Machine, records: &[&Record]) -> String {
     }
     text += "\n| operation | native | module | floor | ratio | above floor | interval |\n|---|---|---|---|---|---|---|\n";
     for record in records {
-        let unit = if record.more_is_better {
+        let unit = if record.more_is_better || record.unit == "bytes" {
             format!(", {}", record.unit)
         } else {
             String::new()

@@ -62,7 +62,7 @@ pub fn ratio(value: Option<f64>) -> String {
 }
 
 fn unit(record: &Record) -> String {
-    if record.more_is_better {
+    if record.more_is_better || record.unit == "bytes" {
         format!(" {}", record.unit)
     } else {
         String::new()

@@ -8,6 +8,7 @@ mod counter;
 mod histogram;
 mod kit;
 mod machine;
+mod memory;
 mod pipe;
 mod tasks;
 mod traffic;
@@ -46,10 +47,17 @@ pub fn run(options: &Options, mut progress: impl FnMut(usize, usize, &str)) -> i
     many_descriptors()?;
     let kit = Kit::new(options.setting, options.twins)?;
     let mut cases = cases(options.setting);
-    cases.retain(|case| {
-        options.filters.is_empty() || options.filters.iter().any(|part| case.name.contains(part))
-    });
+    let wanted = |name: &str| {
+        options.filters.is_empty() || options.filters.iter().any(|part| name.contains(part))
+    };
+    cases.retain(|case| wanted(&case.name));
     let mut results = Vec::new();
+    // Bytes repeat, so once is enough.
+    if options.setting == Setting::Instructions {
+        for (name, make) in memory::CASES.iter().filter(|(name, _)| wanted(name)) {
+            results.push(memory::measure(&kit, name, *make)?);
+        }
+    }
     for (done, case) in cases.iter().enumerate() {
         progress(done, cases.len(), &case.name);
         let record = case

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bytes of kernel memory that objects hold.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::fcntl_dupfd_cloexec;
+
+use crate::measure::kit::{Kit, Maker, read, write};
+use crate::record::{Record, Setting, Side};
+
+/// How many there are at once.
+const OBJECTS: usize = 1_000;
+
+const PAGE: i64 = 4096;
+
+type Make = fn(&Maker) -> io::Result<Vec<OwnedFd>>;
+
+/// What is held, and how it comes to be.
+pub const CASES: &[(&str, Make)] = &[
+    ("memory/counter", |maker| Ok(vec![maker.counter(0, false)?])),
+    ("memory/pipe, new", |maker| Ok(ends(maker.pipe()?))),
+    ("memory/pipe, holding 8 B", |maker| {
+        let (reader, writer) = maker.pipe()?;
+        write(&writer, &[1; 8])?;
+        Ok(ends((reader, writer)))
+    }),
+    ("memory/pipe, holding 64 KiB", |maker| {
+        let (reader, writer) = maker.pipe()?;
+        write(&writer, &[1; 64 << 10])?;
+        Ok(ends((reader, writer)))
+    }),
+    ("memory/pipe, drained", |maker| {
+        let (reader, writer) = maker.pipe()?;
+        write(&writer, &[1; 32 << 10])?;
+        read(&reader, &mut [0; 32 << 10])?;
+        Ok(ends((reader, writer)))
+    }),
+];
+
+fn ends((reader, writer): (OwnedFd, OwnedFd)) -> Vec<OwnedFd> {
+    vec![reader, writer]
+}
+
+/// Measures one of them, on both sides.
+pub fn measure(kit: &Kit, name: &str, make: Make) -> io::Result<Record> {
+    let [native, module] = [Side::Native, Side::Module].map(|side| held(&kit.maker(side), make));
+    let (native, module) = (native?, module?);
+    Ok(Record {
+        name: name.into(),
+        setting: Setting::Instructions,
+        unit: "bytes".into(),
+        more_is_better: false,
+        native: Some(native),
+        module: Some(module),
+        floor: None,
+        dev_null: None,
+        ratio: Some(module / native),
+        above_floor_ratio: None,
+        ratio_interval: None,
+        n: OBJECTS as u64,
+        spread: BTreeMap::new(),
+    })
+}
+
+fn held(maker: &Maker, make: Make) -> io::Result<f64> {
+    // The table of descriptors has its size then, and stays.
+    let first = many(maker, make)?;
+    drop(fcntl_dupfd_cloexec(&first[0][0], 8 * OBJECTS as i32)?);
+    let before = settled()?;
+    let objects = many(maker, make)?;
+    let after = settled()?;
+    drop((first, objects));
+    Ok((after - before) as f64 / OBJECTS as f64)
+}
+
+/// What is used once the kernel has freed what it put off: the same for half a second.
+fn settled() -> io::Result<i64> {
+    const SAME: u32 = 5;
+    let (mut last, mut same) = (used()?, 0);
+    while same < SAME {
+        thread::sleep(Duration::from_millis(100));
+        let now = used()?;
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+    }
+    Ok(last)
+}
+
+fn many(maker: &Maker, make: Make) -> io::Result<Vec<Vec<OwnedFd>>> {
+    (0..OBJECTS).map(|_| make(maker)).collect()
+}
+
+/// Bytes of objects, and of pages that are not for objects.
+fn used() -> io::Result<i64> {
+    // So that no processor keeps a part of the counts to itself.
+    let _ = fs::read("/proc/sys/vm/stat_refresh");
+    let slabs = fs::read_to_string("/proc/slabinfo")?;
+    // The name, how many objects are in use, how many there are, the size of each.
+    let objects = slabs.lines().skip(2).filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let used: i64 = words.next()?.parse().ok()?;
+        let size: i64 = words.nth(1)?.parse().ok()?;
+        Some(used * size)
+    });
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let kilobytes = |name: &str| {
+        let line = memory.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok())
+            .ok_or_else(|| io::Error::other(format!("/proc/meminfo does not tell {name}")))
+    };
+    let pages = kilobytes("MemTotal:")? - kilobytes("MemFree:")? - kilobytes("Slab:")?;
+    // What each processor has in store counts as in use.
+    let zones = fs::read_to_string("/proc/zoneinfo")?;
+    let stored: i64 = zones
+        .lines()
+        .filter_map(|line| {
+            line.trim_start()
+                .strip_prefix("count:")?
+                .trim()
+                .parse::<i64>()
+                .ok()
+        })
+        .sum();
+    Ok(objects.sum::<i64>() + (pages << 10) - stored * PAGE)
+}
