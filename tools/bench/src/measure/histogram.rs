@@ -44,9 +44,10 @@ impl Histogram {
 
 fn class(time: u64) -> usize {
     let time = time.max(1);
-    let power = time.ilog2() as usize;
-    let within = (time - (1 << power)) as f64 / (1u64 << power) as f64;
-    power * CLASSES + (within * CLASSES as f64) as usize
+    let power = time.ilog2();
+    // The bits after the first, as many as there are classes for.
+    let within = (time << (63 - power) << 1) >> (64 - CLASSES.ilog2());
+    power as usize * CLASSES + within as usize
 }
 
 fn middle(class: usize) -> f64 {
