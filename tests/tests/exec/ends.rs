@@ -7,7 +7,7 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use ipcdemo_tests::{Errno, Task, serially, until};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -60,25 +60,29 @@ fn what_cannot_be_run_is_said() {
     });
 }
 
-/// A program that says its number and goes on when it is told to.
-const OBEYS: &str = "trap 'exit 9' TERM HUP; echo $$; read line; exit 5";
+/// Starts a program that says its number, here given, and goes on when it is told to.
+fn obedient(before: &[&str]) -> (Child, Pid) {
+    let script = "trap 'exit 9' TERM HUP; echo $$; read line; exit 5";
+    let words = [before, &["sh", "-c", script]].concat();
+    let mut child = Command::new(words[0])
+        .args(&words[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.as_mut().unwrap());
+    output.read_line(&mut line).unwrap();
+    let program = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+    (child, program)
+}
 
 #[test]
 fn signals_reach_it() {
     serially(|| {
         for before in WAYS {
             for signal in [Signal::TERM, Signal::HUP] {
-                let words = [before, &["sh", "-c", OBEYS]].concat();
-                let mut child = Command::new(words[0])
-                    .args(&words[1..])
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .spawn()
-                    .unwrap();
-                let mut line = String::new();
-                BufReader::new(child.stdout.as_mut().unwrap())
-                    .read_line(&mut line)
-                    .unwrap();
+                let (mut child, _) = obedient(before);
                 // Its end would be another reason to go on.
                 let _input = child.stdin.take();
                 kill_process(Pid::from_child(&child), signal).unwrap();
@@ -93,18 +97,7 @@ fn signals_reach_it() {
 fn it_stops_and_goes_on() {
     serially(|| {
         for before in WAYS {
-            let words = [before, &["sh", "-c", OBEYS]].concat();
-            let mut child = Command::new(words[0])
-                .args(&words[1..])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut line = String::new();
-            BufReader::new(child.stdout.as_mut().unwrap())
-                .read_line(&mut line)
-                .unwrap();
-            let program = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+            let (mut child, program) = obedient(before);
             let started = Pid::from_child(&child);
             kill_process(program, Signal::STOP).unwrap();
             let tasks = [program, started].map(Task::process);

@@ -21,6 +21,7 @@ mod crew;
 mod found;
 mod operations;
 mod search;
+mod words;
 
 use std::sync::{LazyLock, Mutex};
 

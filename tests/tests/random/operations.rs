@@ -4,100 +4,15 @@
 //! as Rust that can be pasted into `found.rs`.
 
 use std::fmt;
-use std::ops::BitOr;
 
 use ipcdemo_tests::MAX;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::search;
-
-/// Who makes a call.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Who {
-    /// The thread that conducts, with O_NONBLOCK set for the time of the call, so that
-    /// it never sleeps.
-    Main,
-    /// The workers, who may sleep. What a worker that sleeps is told to do is left out.
-    A,
-    B,
-    C,
-}
+pub use crate::words::*;
 
 use Who::{A, B, C, Main};
-
-/// The workers.
-pub const WORKERS: [Who; 3] = [A, B, C];
-
-impl Who {
-    /// A worker's place among the workers.
-    pub fn worker(self) -> Option<usize> {
-        WORKERS.iter().position(|&worker| worker == self)
-    }
-}
-
-/// Event bits of poll(2) and epoll(7).
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub struct Events(pub u32);
-
-macro_rules! events {
-    ($($name:ident = $value:expr,)*) => {
-        $(pub const $name: Events = Events($value as u32);)*
-        const NAMES: &[(&str, Events)] = &[$((stringify!($name), $name)),*];
-    };
-}
-
-events! {
-    IN = libc::EPOLLIN,
-    PRI = libc::EPOLLPRI,
-    OUT = libc::EPOLLOUT,
-    ERR = libc::EPOLLERR,
-    HUP = libc::EPOLLHUP,
-    RDNORM = libc::EPOLLRDNORM,
-    RDBAND = libc::EPOLLRDBAND,
-    WRNORM = libc::EPOLLWRNORM,
-    WRBAND = libc::EPOLLWRBAND,
-    MSG = libc::EPOLLMSG,
-    RDHUP = libc::EPOLLRDHUP,
-    EXCLUSIVE = libc::EPOLLEXCLUSIVE,
-    ONESHOT = libc::EPOLLONESHOT,
-    ET = libc::EPOLLET,
-}
-
-/// All that poll(2) can tell.
-pub const ALL: Events = Events(0x27df);
-
-impl BitOr for Events {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut rest, mut separator) = (self.0, "");
-        for (name, bit) in NAMES.iter().filter(|(_, bit)| self.0 & bit.0 != 0) {
-            write!(f, "{separator}{name}")?;
-            (rest, separator) = (rest & !bit.0, " | ");
-        }
-        if rest != 0 || separator.is_empty() {
-            write!(f, "{separator}Events({rest})")?;
-        }
-        Ok(())
-    }
-}
-
-/// The lengths of a call's buffers.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub struct Lengths(pub &'static [usize]);
-
-impl fmt::Debug for Lengths {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lengths(&{:?})", self.0)
-    }
-}
 
 /// One step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

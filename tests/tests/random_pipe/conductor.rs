@@ -475,7 +475,7 @@ impl Conductor {
 fn hears_any(operation: Operation, stage: &Stage) -> bool {
     match operation {
         Operation::Add(_, end, events) | Operation::Modify(_, end, events) => {
-            events.has(EXCLUSIVE) || events.has(ET) && calls::is_both(stage, end)
+            has(events, EXCLUSIVE) || has(events, ET) && calls::is_both(stage, end)
         }
         _ => false,
     }
@@ -513,4 +513,9 @@ fn move_to(fd: OwnedFd, number: RawFd) {
         result
     };
     assert_eq!(result, number);
+}
+
+/// Whether an event is among these.
+fn has(events: Events, event: Events) -> bool {
+    events.0 & event.0 != 0
 }

@@ -23,6 +23,8 @@ mod found;
 mod operations;
 #[path = "../random/search.rs"]
 mod search;
+#[path = "../random/words.rs"]
+mod words;
 
 use std::sync::{LazyLock, Mutex};
 
