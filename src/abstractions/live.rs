@@ -37,12 +37,18 @@ pub(crate) unsafe trait Live: Send + Sync + Sized + 'static {
 /// Implements [`Live`] for a type that has its [`Entry`] in the field with this name.
 macro_rules! impl_live {
     ($object:ty, $entry:ident) => {
+        // It is a field, and not one of what the object leads to.
+        const _: usize = ::core::mem::offset_of!($object, $entry);
+
         #[allow(unsafe_code, reason = "the field is what the trait asks for")]
         // SAFETY: The entry is a field of the object, and the list a static.
         unsafe impl $crate::abstractions::live::Live for $object {
             #[inline]
             fn entry(&self) -> &$crate::abstractions::live::Entry<Self> {
-                &self.$entry
+                let entry: *const $crate::abstractions::live::Entry<Self> = &raw const self.$entry;
+                // SAFETY: It is a part of what `self` refers to: a raw pointer does not coerce from one to
+                // an entry elsewhere, as a reference would.
+                unsafe { &*entry }
             }
 
             #[inline]
@@ -255,7 +261,8 @@ pub(crate) fn remove<T: Live>(object: &T) -> Option<Arc<T>> {
 
 /// Calls `f` with the objects whose numbers are above `after`, in order, until it breaks off.
 ///
-/// `f` may neither add nor remove an object.
+/// `f` may neither add nor remove an object. It goes through all objects before `after`, so that to list `n` of
+/// them in pages is in the order of `n * n`.
 ///
 /// Context: process context; may sleep.
 pub(crate) fn for_each_after<T: Live>(after: u32, f: &mut dyn FnMut(u32, &T) -> ControlFlow<()>) {

@@ -727,7 +727,8 @@ impl<'a> Writer<'a> {
     /// Publishes the buffers that were begun so far, and goes on, if that is a batch and a reader is at work.
     /// Tells about it, if so.
     ///
-    /// Who sleeps until there is something to read is left alone: what is written at once comes at once.
+    /// Without one, who sleeps until there is something to read is left alone: what is written at once comes
+    /// at once.
     #[inline]
     pub(crate) fn hand_over(&mut self) -> Option<Published> {
         if self.begun < BATCH || !self.ring.state().is_claimed(Side::Read) {

@@ -68,6 +68,8 @@ fn obedient(before: &[&str]) -> (Child, Pid) {
         .args(&words[1..])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // SIGTSTP is for groups that a shell looks after.
+        .process_group(0)
         .spawn()
         .unwrap();
     let mut line = String::new();
@@ -99,7 +101,7 @@ fn it_stops_and_goes_on() {
         for before in WAYS {
             let (mut child, program) = obedient(before);
             let started = Pid::from_child(&child);
-            kill_process(program, Signal::STOP).unwrap();
+            kill_process(program, Signal::TSTP).unwrap();
             let tasks = [program, started].map(Task::process);
             until("both have stopped", || tasks.iter().all(Task::stopped));
             kill_process(started, Signal::CONT).unwrap();
@@ -238,6 +240,53 @@ fn a_program_has_no_listener_of_its_own() {
     serially(|| {
         let busy = std::io::Error::from(Errno::BUSY).to_string();
         assert_eq!(crate::seen(WAYS[0], NAME), busy);
+        nothing_is_left();
+    });
+}
+
+/// What a shell may leave to `ipcdemo exec`, and it must not stumble over.
+#[test]
+fn what_is_inherited_does_no_harm() {
+    serially(|| {
+        for (script, code, text) in [
+            (
+                "trap '' CHLD; exec ipcdemo exec --report -- sh -c 'exit 3'",
+                3,
+                "",
+            ),
+            (
+                "ulimit -n 8; exec ipcdemo exec -- sh -c 'echo x | cat'",
+                0,
+                "x\n",
+            ),
+            (
+                "set -o pipefail; ipcdemo exec --report -- sh -c 'exit 3' 2>&1 | true",
+                3,
+                "",
+            ),
+            ("unshare -p -f ipcdemo exec -- true", 1, ""),
+        ] {
+            let output = Command::new("sh").args(["-c", script]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert_eq!((end(output.status), &*said), (Ok(code), text), "{script}");
+        }
+        nothing_is_left();
+    });
+}
+
+/// A report does not wait for who lives on.
+#[test]
+fn others_may_go_on() {
+    serially(|| {
+        let script = "(while echo | cat; do :; done) >/dev/null 2>&1 & echo $!";
+        let output = Command::new("ipcdemo")
+            .args(["exec", "--report", "--", "sh", "-c", script])
+            .output()
+            .unwrap();
+        assert_eq!(end(output.status), Ok(0));
+        let other = String::from_utf8(output.stdout).unwrap();
+        let other = Pid::from_raw(other.trim().parse().unwrap()).unwrap();
+        kill_process(other, Signal::KILL).unwrap();
         nothing_is_left();
     });
 }

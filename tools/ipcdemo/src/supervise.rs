@@ -29,13 +29,15 @@ use crate::cli;
 use crate::exec;
 use crate::failure::Failure;
 use listener::Listener;
+use report::Report;
 
 pub fn run(options: &cli::Exec) -> Result<(), Failure> {
     // Before anything is started: whether there is a module.
     drop(Factory::open()?);
     let (ours, theirs) =
         UnixStream::pair().map_err(Failure::because("cannot reach a supervisor"))?;
-    supervisor::start(theirs).map_err(Failure::because("cannot start a supervisor"))?;
+    supervisor::start(theirs, options.report.then(Report::default))
+        .map_err(Failure::because("cannot start a supervisor"))?;
     if options.report {
         beside::run(&ours, || become_program(&ours, options))
     } else {
@@ -99,7 +101,11 @@ fn hand_over(mut supervisor: &UnixStream, listener: Listener) -> Result<(), Fail
 fn cannot_look_into(error: &io::Error) -> Failure {
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
     let advice = match scope.as_deref().map(str::trim) {
+        _ if error.raw_os_error() == Some(libc::ENOENT) => {
+            "; is /proc mounted, for this pid namespace?".into()
+        }
         Ok("0") | Err(_) => String::new(),
+        Ok("3") => "; /proc/sys/kernel/yama/ptrace_scope is 3, until the next boot".into(),
         Ok(scope) => format!(
             "; /proc/sys/kernel/yama/ptrace_scope is {scope}: become root, or let root set it to 0"
         ),

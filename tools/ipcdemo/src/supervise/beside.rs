@@ -20,12 +20,16 @@ pub fn run(
     become_program: impl FnOnce() -> Failure,
 ) -> Result<(), Failure> {
     let before = block_all();
+    // SAFETY: It takes numbers. Where it is ignored, no end of a child is told.
+    let at_end_of_child = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     // SAFETY: This process has one thread, so that the new one may do all that it could.
     match unsafe { libc::fork() } {
         -1 => Err(Failure::because("cannot start the program")(
             io::Error::last_os_error(),
         )),
         0 => {
+            // SAFETY: As above.
+            unsafe { libc::signal(libc::SIGCHLD, at_end_of_child) };
             set_mask(&before);
             process::exit(become_program().tell().into())
         }
@@ -42,8 +46,7 @@ fn accompany(program: pid_t) -> c_int {
     loop {
         let signal = next_signal();
         if signal.si_signo != libc::SIGCHLD {
-            // What the terminal sends comes to all of the foreground, the program included.
-            if signal.si_code <= 0 {
+            if !is_from_terminal(&signal) {
                 // SAFETY: It takes two numbers.
                 unsafe { libc::kill(program, signal.si_signo) };
             }
@@ -56,22 +59,41 @@ fn accompany(program: pid_t) -> c_int {
             if !libc::WIFSTOPPED(status) {
                 return status;
             }
-            // SAFETY: They take numbers. The shell continues this process, and it the program.
-            unsafe {
-                libc::kill(libc::getpid(), libc::SIGSTOP);
-                libc::kill(program, libc::SIGCONT);
+            // Who stops it otherwise continues it itself; and then there is nothing to be told.
+            if let libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU = libc::WSTOPSIG(status) {
+                // SAFETY: They take numbers. The shell continues this process, and it the program.
+                unsafe {
+                    libc::kill(libc::getpid(), libc::SIGSTOP);
+                    libc::kill(program, libc::SIGCONT);
+                }
             }
         }
     }
 }
 
+/// What the terminal sends comes to all of the foreground, the program included.
+fn is_from_terminal(signal: &libc::siginfo_t) -> bool {
+    const SI_KERNEL: c_int = 0x80;
+    const SENT: [c_int; 7] = [
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGHUP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGWINCH,
+    ];
+    signal.si_code == SI_KERNEL && SENT.contains(&signal.si_signo)
+}
+
 fn print_report(mut supervisor: &UnixStream) {
     let mut report = String::new();
     let asked = supervisor.write_all(&[0]);
-    match asked.and_then(|()| supervisor.read_to_string(&mut report)) {
-        Ok(_) => eprint!("{report}"),
-        Err(error) => eprintln!("ipcdemo: no report: the supervisor is gone: {error}"),
+    if let Err(error) = asked.and_then(|()| supervisor.read_to_string(&mut report)) {
+        report = format!("ipcdemo: no report: the supervisor is gone: {error}\n");
     }
+    // Who does not listen has seen enough.
+    let _ = io::stderr().write_all(report.as_bytes());
 }
 
 /// Ends as the program did.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The thread that made a call, from outside: its memory and its descriptors.
+//! The thread that made a call, from outside: its memory and its descriptors. The supervisor's
+//! folder is `/proc`.
 
 use std::fs::{self, File};
 use std::io;
@@ -38,14 +39,14 @@ impl Caller {
 
     /// Opens a process that makes no call.
     pub fn open(tid: u32) -> io::Result<Self> {
-        let path = format!("/proc/{tid}/mem");
+        let path = format!("{tid}/mem");
         let memory = File::options().read(true).write(true).open(path)?;
         Ok(Self { tid, memory })
     }
 
     /// Whether it may have so many more descriptors.
     pub fn has_room_for(&self, count: u64) -> io::Result<bool> {
-        let path = format!("/proc/{}/fd", self.tid);
+        let path = format!("{}/fd", self.tid);
         let limit = self.descriptor_limit()?;
         // The folder's size is the number of its entries; some may be above a limit that was
         // lowered.
@@ -74,7 +75,7 @@ impl Caller {
 
     /// Whether it could write there itself. Its memory file would take what is read-only, too.
     pub fn could_write(&self, address: u64, len: u64) -> io::Result<bool> {
-        let maps = File::open(format!("/proc/{}/maps", self.tid))?;
+        let maps = File::open(format!("{}/maps", self.tid))?;
         let Some(end) = address.checked_add(len) else {
             return Ok(false);
         };
@@ -104,7 +105,7 @@ impl Caller {
 
 /// The name of a thread.
 pub fn name(tid: u32) -> String {
-    match fs::read_to_string(format!("/proc/{tid}/comm")) {
+    match fs::read_to_string(format!("{tid}/comm")) {
         Ok(name) => name.trim_end().into(),
         Err(_) => "?".into(),
     }

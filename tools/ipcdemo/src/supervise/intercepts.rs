@@ -31,7 +31,7 @@ pub enum Outcome {
     Refused(Errno),
     /// The kernel makes an object of its own, because of this.
     Left(&'static str),
-    /// The caller does not wait any more.
+    /// The caller does not wait any more, or cannot be found.
     Gone,
 }
 
@@ -207,7 +207,8 @@ impl Request<'_> {
             .could_write(address, LEN)
             .map_err(|error| unreached(&error))?
         {
-            return Err(Outcome::Refused(Errno::FAULT));
+            // The kernel finds so, too; or it extends the stack as far as there.
+            return Err(Outcome::Asked(Answer::GoesOn));
         }
         let cloexec = flags.contains(PipeFlags::CLOEXEC);
         let mut numbers = Vec::with_capacity(LEN as usize);
@@ -234,8 +235,8 @@ fn factory() -> io::Result<Factory> {
 /// What becomes of a call whose caller's memory or limits cannot be looked at.
 fn unreached(error: &io::Error) -> Outcome {
     match errno(error) {
-        Errno::NOENT | Errno::SRCH => Outcome::Gone,
-        _ => Outcome::Left("the program may not be looked into"),
+        Errno::ACCESS | Errno::PERM => Outcome::Left("the program may not be looked into"),
+        _ => Outcome::Gone,
     }
 }
 

@@ -7,9 +7,7 @@ use std::fmt;
 
 use ipcdemo_client::Kind;
 
-use super::caller;
 use super::intercepts::Outcome;
-use super::listener::Call;
 
 /// How many objects were made, and by whom.
 #[derive(Debug, Default)]
@@ -20,11 +18,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds what came of a call, while the caller still has a name.
-    pub fn note(&mut self, kind: Kind, call: &Call, outcome: &Outcome) {
+    /// Adds what came of a call by a thread of this name.
+    pub fn note(&mut self, kind: Kind, name: String, outcome: &Outcome) {
         match outcome {
             Outcome::Made(_) => {
-                let by = (kind.to_string(), caller::name(call.tid));
+                let by = (kind.to_string(), name);
                 *self.made.entry(by).or_default() += 1;
             }
             Outcome::Left(why) => *self.left.entry((kind.to_string(), why)).or_default() += 1,

@@ -3,26 +3,28 @@
 //! The process that makes the objects.
 
 use std::env;
+use std::fs;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::process;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::setsid;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::set_name;
 
-use super::caller::Caller;
+use super::caller::{self, Caller};
 use super::intercepts::{Intercept, Outcome};
 use super::listener::{Answer, Listener};
 use super::report::Report;
 
 /// Starts it, as nobody's child.
-pub fn start(program: UnixStream) -> io::Result<()> {
+pub fn start(program: UnixStream, report: Option<Report>) -> io::Result<()> {
     // SAFETY: This process has one thread, so that the new one may do all that it could.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -30,7 +32,7 @@ pub fn start(program: UnixStream) -> io::Result<()> {
             // SAFETY: As above.
             let error = match unsafe { libc::fork() } {
                 -1 => last_error(),
-                0 => i32::from(supervise(program).is_err()),
+                0 => i32::from(supervise(program, report).is_err()),
                 _ => 0,
             };
             // SAFETY: What else there is to do at the end of a process, such as writing what
@@ -57,15 +59,14 @@ fn last_error() -> i32 {
 }
 
 /// Its life: until the last program with the filter is gone.
-fn supervise(mut program: UnixStream) -> io::Result<()> {
+fn supervise(mut program: UnixStream, mut report: Option<Report>) -> io::Result<()> {
     leave_all_but(&program)?;
     let (pid, listener) = receive(&program)?;
-    let reached = Caller::open(pid).err();
+    let reached = check_proc().and_then(|()| Caller::open(pid)).err();
     let error = reached.map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
     program.write_all(&error.to_ne_bytes())?;
     listener.take_turns();
 
-    let mut report = Report::default();
     let mut program = Some(program);
     loop {
         let mut fds = vec![PollFd::new(&listener, PollFlags::IN)];
@@ -80,21 +81,30 @@ fn supervise(mut program: UnixStream) -> io::Result<()> {
         };
         let asked = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
         let calls = fds[0].revents();
-        if calls.contains(PollFlags::IN) {
-            serve(&listener, &mut report)?;
-        } else if let Some(program) = program.take_if(|_| asked || !calls.is_empty()) {
-            tell(program, &report);
-        } else if !calls.is_empty() {
+        let nobody_is_left = !calls.is_empty() && !calls.contains(PollFlags::IN);
+        // First, as others may make calls without a pause.
+        if let Some(program) = program.take_if(|_| asked || nobody_is_left) {
+            tell(program, report.take());
+        } else if nobody_is_left {
             return Ok(());
+        } else if !calls.is_empty() {
+            serve(&listener, report.as_mut())?;
         }
     }
 }
 
-/// Takes no part in anything of the program's: what it has open, its terminal, its folder.
+/// Takes no part in anything of the program's: what it has open, its terminal, its limits.
 fn leave_all_but(program: &UnixStream) -> io::Result<()> {
     set_name(c"ipcdemo-exec")?;
     setsid()?;
-    env::set_current_dir("/")?;
+    // Paths in it are relative from here on: what is mounted over it later is of no concern.
+    env::set_current_dir("/proc")?;
+    // What the program may have is not what this process needs for it.
+    for resource in [Resource::Nofile, Resource::Cpu] {
+        let limit = getrlimit(resource);
+        let current = limit.maximum;
+        setrlimit(resource, Rlimit { current, ..limit })?;
+    }
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
@@ -108,6 +118,15 @@ fn leave_all_but(program: &UnixStream) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the numbers in `/proc` are those by which the kernel tells this process of others.
+fn check_proc() -> io::Result<()> {
+    let own = fs::read_link("self")?;
+    match own.to_str() == Some(&process::id().to_string()) {
+        true => Ok(()),
+        false => Err(Errno::NOENT.into()),
+    }
 }
 
 /// The program's process, and the listener of its filter.
@@ -126,7 +145,7 @@ fn receive(program: &UnixStream) -> io::Result<(u32, Listener)> {
     Ok((u32::from_ne_bytes(pid), listener.into()))
 }
 
-fn serve(listener: &Listener, report: &mut Report) -> io::Result<()> {
+fn serve(listener: &Listener, report: Option<&mut Report>) -> io::Result<()> {
     let Some(call) = listener.receive()? else {
         return Ok(());
     };
@@ -135,20 +154,24 @@ fn serve(listener: &Listener, report: &mut Report) -> io::Result<()> {
         listener.answer(&call, Answer::GoesOn);
         return Ok(());
     };
+    // It may end as soon as it is answered.
+    let name = report.as_ref().map(|_| caller::name(call.tid));
     let outcome = intercept.act(listener, &call);
-    report.note(intercept.kind, &call, &outcome);
+    if let (Some(report), Some(name)) = (report, name) {
+        report.note(intercept.kind, name, &outcome);
+    }
     match outcome {
         Outcome::Made(answer) | Outcome::Asked(answer) => listener.answer(&call, answer),
         Outcome::Refused(error) => listener.answer(&call, Answer::Returns(Err(error))),
-        Outcome::Left(_) => listener.answer(&call, Answer::GoesOn),
-        Outcome::Gone => {}
+        // If it is gone indeed, nobody is told.
+        Outcome::Left(_) | Outcome::Gone => listener.answer(&call, Answer::GoesOn),
     }
     Ok(())
 }
 
 /// Tells who asks for it what there is to tell. Who became the program does not ask.
-fn tell(mut program: UnixStream, report: &Report) {
-    if program.read_exact(&mut [0]).is_ok() {
+fn tell(mut program: UnixStream, report: Option<Report>) {
+    if let (Ok(()), Some(report)) = (program.read_exact(&mut [0]), report) {
         // If it is gone meanwhile, it does not want to know.
         let _ = program.write_all(report.to_string().as_bytes());
     }
