@@ -66,6 +66,7 @@ fn supervise(mut program: UnixStream, mut report: Option<Report>) -> io::Result<
     let error = reached.map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
     program.write_all(&error.to_ne_bytes())?;
     listener.take_turns();
+    hurry();
 
     let mut program = Some(program);
     loop {
@@ -118,6 +119,14 @@ fn leave_all_but(program: &UnixStream) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Has this process run before others, if it may: until it has taken a call, a signal can
+/// interrupt it.
+fn hurry() {
+    let param = libc::sched_param { sched_priority: 1 };
+    // SAFETY: It reads the struct.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) };
 }
 
 /// Whether the numbers in `/proc` are those by which the kernel tells this process of others.
