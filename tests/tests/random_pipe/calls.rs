@@ -11,6 +11,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::{LazyLock, Mutex, Once};
 
+use ipcdemo_tests::pipe::agreement;
 use ipcdemo_tests::{Access, Errno, Memory, PAGE, Subject};
 
 use crate::operations::Operation::{self, *};
@@ -474,21 +475,6 @@ fn runs(bytes: &[u8]) -> Vec<i64> {
         rest = &rest[length..];
     }
     runs
-}
-
-/// How many bytes of both are the same from the beginning.
-fn agreement(one: &[u8], other: &[u8]) -> usize {
-    let (mut same, mut most) = (0, one.len().min(other.len()));
-    // By halves: the library's comparison is many times faster than a loop in a test program.
-    while same < most {
-        let half = same + (most - same).div_ceil(2);
-        if one[same..half] == other[same..half] {
-            same = half;
-        } else {
-            most = half - 1;
-        }
-    }
-    same
 }
 
 thread_local! {

@@ -24,13 +24,13 @@ use std::time::{Duration, Instant};
 
 use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::fifo::Fifo;
-use ipcdemo_tests::pipe::path;
+use ipcdemo_tests::pipe::{agreement, path};
 use ipcdemo_tests::{Errno, Fd, PAGE, Subject, Task, differential, scaled, serially_for};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::{read, write, writev};
 
-use record::{HEADER, LONGEST, Record, Stream, agreement};
+use record::{HEADER, LONGEST, Record, Stream};
 
 /// How many records all tests of one pipe move together.
 const RECORDS: usize = 200_000;

@@ -4,6 +4,8 @@
 
 use std::sync::LazyLock;
 
+use ipcdemo_tests::pipe::agreement;
+
 /// A record is its header, and nothing else.
 pub const HEADER: usize = 8;
 
@@ -74,21 +76,6 @@ impl Record {
             }
         }
     }
-}
-
-/// How many bytes of both are the same from the beginning.
-pub fn agreement(one: &[u8], other: &[u8]) -> usize {
-    let (mut same, mut most) = (0, one.len().min(other.len()));
-    // By halves: the library's comparison is many times faster than a loop in a test program.
-    while same < most {
-        let half = same + (most - same).div_ceil(2);
-        if one[same..half] == other[same..half] {
-            same = half;
-        } else {
-            most = half - 1;
-        }
-    }
-    same
 }
 
 fn checksum(text: u64) -> u64 {
