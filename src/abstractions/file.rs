@@ -14,7 +14,8 @@ use crate::{
     abstractions::{
         fasync::FasyncQueues,
         poll::{PollEvents, PollTable},
-        splice::SplicePipe, //
+        splice::SplicePipe,
+        stream::{Destination, Source, UserBuffer}, //
     },
     bindings, //
 };
@@ -32,7 +33,7 @@ use kernel::{
     seq_file::SeqFile,
     sync::Arc,
     types::ForeignOwnable,
-    uaccess::{UserPtr, UserSlice, UserSliceReader, UserSliceWriter}, //
+    uaccess::UserPtr, //
 };
 
 /// What a file does when it is sought in.
@@ -55,37 +56,31 @@ pub(crate) enum Seek {
 /// `&self` stays valid until `release` has returned.
 #[vtable]
 pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
-    /// Whether reading and writing honor a request not to block, [`Kiocb::nowait`]: `FMODE_NOWAIT`,
+    /// Whether reading and writing honor a [request](IoRequest) not to block: `FMODE_NOWAIT`,
     /// which `preadv2(RWF_NOWAIT)` and io_uring's fast path ask for.
     const NOWAIT: bool = false;
 
     /// What seeking does.
     const SEEK: Seek;
 
-    /// Whether splice(2) and sendfile(2) go through `write_iter` and `read_iter` where there is neither
+    /// Whether splice(2) and sendfile(2) go through `write` and `read` where there is neither
     /// `splice_wait` nor `splice_read`. Only for files whose reads and writes never sleep: the pipe at the
     /// other end is locked meanwhile, and the request not to block is not passed on.
     const SPLICE: bool = false;
 
-    /// Reads into a user's buffer. Who has `read_iter` as well is read by that wherever there is not one such
-    /// buffer, and cannot be read by the kernel itself, `kernel_read`.
-    fn read(&self, _file: &LocalFile, _to: UserSliceWriter) -> Result<usize> {
+    /// Whether a vectored write is one write. If not, each of its segments is one.
+    const VECTORED_WRITE: bool = true;
+
+    /// Reads.
+    ///
+    /// It is both the `read` and the `read_iter` of the VFS, each compiled for what it brings. A file that
+    /// has both cannot be read by the kernel itself, `kernel_read`; nor written, as far as it has both.
+    fn read(&self, _request: &IoRequest<'_>, _to: &mut impl Destination) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Writes from a user's buffer, once for each segment of a vectored write; with `write_iter` as well, as
-    /// [`read`](Self::read) says.
-    fn write(&self, _file: &LocalFile, _from: UserSliceReader) -> Result<usize> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Reads into an I/O vector.
-    fn read_iter(&self, _io: &Kiocb<'_>, _to: &mut IovIterDest<'_>) -> Result<usize> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Writes from an I/O vector.
-    fn write_iter(&self, _io: &Kiocb<'_>, _from: &mut IovIterSource<'_>) -> Result<usize> {
+    /// Writes: as [`read`](Self::read).
+    fn write(&self, _request: &IoRequest<'_>, _from: &mut impl Source) -> Result<usize> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -93,7 +88,7 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
     /// locked: what sleeps has to be put into [`SplicePipe::unlocked`]. `EAGAIN` if `nonblock` is
     /// set and there is nothing to move.
     ///
-    /// A file with `O_DIRECT` is read by `read_iter` instead, which then is asked not to block.
+    /// A file with `O_DIRECT` is read by `read` instead, which then is asked not to block.
     fn splice_read(
         &self,
         _file: &LocalFile,
@@ -181,31 +176,44 @@ impl Access {
     }
 }
 
-/// One I/O request: `struct kiocb`.
-///
-/// # Invariants
-///
-/// Points at a `struct kiocb` that is valid for `'a`, with a valid file.
-pub(crate) struct Kiocb<'a>(*mut kernel::bindings::kiocb, PhantomData<&'a ()>);
+/// One request to read or write.
+pub(crate) struct IoRequest<'a> {
+    file: &'a LocalFile,
+    /// `ki_flags` of the `struct kiocb`; read(2) and write(2) have none.
+    flags: u32,
+}
 
-impl Kiocb<'_> {
-    /// Whether this request must not block.
-    pub(crate) fn nowait(&self) -> bool {
-        // SAFETY: By the type invariants, the kiocb is valid.
-        unsafe { (*self.0).ki_flags & bindings::IOCB_NOWAIT != 0 }
+impl<'a> IoRequest<'a> {
+    /// That of a `struct kiocb`.
+    ///
+    /// # Safety
+    ///
+    /// The kiocb is valid, and so is its file for `'a`, which this thread may use as a `LocalFile`.
+    unsafe fn from_raw(kiocb: *const kernel::bindings::kiocb) -> Self {
+        // SAFETY: By the function's requirements. Its position may be in use, but not through this.
+        unsafe {
+            Self {
+                file: LocalFile::from_raw_file((*kiocb).ki_filp),
+                flags: (*kiocb).ki_flags as u32,
+            }
+        }
+    }
+
+    /// Whether it must not block: the file was told so, or this request is (`RWF_NOWAIT`).
+    #[inline]
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        is_nonblocking(self.file) || self.flags & (bindings::IOCB_NOWAIT as u32) != 0
     }
 
     /// Whether a broken pipe must not raise SIGPIPE: `RWF_NOSIGNAL`.
     pub(crate) fn no_signal(&self) -> bool {
-        // SAFETY: By the type invariants, the kiocb is valid.
-        unsafe { (*self.0).ki_flags & bindings::IOCB_NOSIGNAL != 0 }
+        self.flags & (bindings::IOCB_NOSIGNAL as u32) != 0
     }
 
     /// The file.
-    pub(crate) fn file(&self) -> &LocalFile {
-        // SAFETY: By the type invariants, the kiocb and its file are valid. Its position may be in
-        // use, but not through this.
-        unsafe { LocalFile::from_raw_file((*self.0).ki_filp) }
+    #[inline]
+    pub(crate) fn file(&self) -> &'a LocalFile {
+        self.file
     }
 }
 
@@ -340,10 +348,10 @@ impl<T: FileOperations> FileVtable<T> {
         len: usize,
         _pos: *mut Offset,
     ) -> isize {
-        let to = UserSlice::new(UserPtr::from_ptr(buf.cast()), len).writer();
+        let mut to = UserBuffer::new(UserPtr::from_ptr(buf.cast()), len).destination();
         // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
-        to_ssize(this.read(file, to), len)
+        to_ssize(this.read(&IoRequest { file, flags: 0 }, &mut to), len)
     }
 
     /// # Safety
@@ -355,10 +363,11 @@ impl<T: FileOperations> FileVtable<T> {
         len: usize,
         _pos: *mut Offset,
     ) -> isize {
-        let from = UserSlice::new(UserPtr::from_ptr(buf.cast_mut().cast()), len).reader();
+        let ptr = UserPtr::from_ptr(buf.cast_mut().cast());
+        let mut from = UserBuffer::new(ptr, len).source();
         // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, file) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
-        to_ssize(this.write(file, from), len)
+        to_ssize(this.write(&IoRequest { file, flags: 0 }, &mut from), len)
     }
 
     /// # Safety
@@ -372,13 +381,13 @@ impl<T: FileOperations> FileVtable<T> {
             // SAFETY: Both are valid, and nobody else uses them.
             unsafe { nowait_if_spliced(&mut *kiocb, &*iter) };
         }
-        // SAFETY: The kiocb's file is valid for the call.
-        let this = unsafe { object::<T>((*kiocb).ki_filp) };
+        // SAFETY: The kiocb and its file are valid for the call.
+        let (this, request) =
+            unsafe { (object::<T>((*kiocb).ki_filp), IoRequest::from_raw(kiocb)) };
         // SAFETY: `iter` is valid, nobody else uses it, and as it is for a read, it is `ITER_DEST`.
         let to = unsafe { IovIterDest::from_raw(iter) };
-        // INVARIANT: The kiocb and its file are valid for the call.
         let requested = to.len();
-        to_ssize(this.read_iter(&Kiocb(kiocb, PhantomData), to), requested)
+        to_ssize(this.read(&request, to), requested)
     }
 
     /// # Safety
@@ -392,14 +401,14 @@ impl<T: FileOperations> FileVtable<T> {
             // SAFETY: Both are valid, and nobody else uses them.
             unsafe { nowait_if_spliced(&mut *kiocb, &*iter) };
         }
-        // SAFETY: The kiocb's file is valid for the call.
-        let this = unsafe { object::<T>((*kiocb).ki_filp) };
+        // SAFETY: The kiocb and its file are valid for the call.
+        let (this, request) =
+            unsafe { (object::<T>((*kiocb).ki_filp), IoRequest::from_raw(kiocb)) };
         // SAFETY: `iter` is valid, nobody else uses it, and as it is for a write, it is
         // `ITER_SOURCE`.
         let from = unsafe { IovIterSource::from_raw(iter) };
-        // INVARIANT: The kiocb and its file are valid for the call.
         let requested = from.len();
-        to_ssize(this.write_iter(&Kiocb(kiocb, PhantomData), from), requested)
+        to_ssize(this.write(&request, from), requested)
     }
 
     /// # Safety
@@ -596,12 +605,12 @@ impl<T: FileOperations> FileVtable<T> {
             } else {
                 None
             },
-            read_iter: if T::HAS_READ_ITER {
+            read_iter: if T::HAS_READ {
                 Some(Self::read_iter)
             } else {
                 None
             },
-            write_iter: if T::HAS_WRITE_ITER {
+            write_iter: if T::HAS_WRITE && T::VECTORED_WRITE {
                 Some(Self::write_iter)
             } else {
                 None
@@ -628,14 +637,14 @@ impl<T: FileOperations> FileVtable<T> {
             mmap: if T::HAS_MMAP { Some(Self::mmap) } else { None },
             splice_read: if T::HAS_SPLICE_READ {
                 Some(Self::splice_read)
-            } else if T::SPLICE && T::HAS_READ_ITER {
+            } else if T::SPLICE && T::HAS_READ {
                 Some(kernel::bindings::copy_splice_read)
             } else {
                 None
             },
             splice_write: if T::HAS_SPLICE_WAIT {
                 Some(Self::splice_write)
-            } else if T::SPLICE && T::HAS_WRITE_ITER {
+            } else if T::SPLICE && T::HAS_WRITE && T::VECTORED_WRITE {
                 Some(kernel::bindings::iter_file_splice_write)
             } else {
                 None

@@ -19,5 +19,6 @@ pub(crate) mod poll;
 pub(crate) mod registry;
 pub(crate) mod signal;
 pub(crate) mod splice;
+pub(crate) mod stream;
 pub(crate) mod user_struct;
 pub(crate) mod wait_queue;

@@ -11,6 +11,7 @@
 use crate::{
     abstractions::{
         splice::SharedBytes,
+        stream::{Destination, Source},
         wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::ring::{
@@ -27,7 +28,6 @@ use core::{
 use kernel::{
     alloc::flags::__GFP_NOWARN,
     bindings::page,
-    iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{Atomic, Relaxed}, //
@@ -557,14 +557,14 @@ impl Front<'_, '_> {
     /// Copies its first bytes, `len` or as many as there are, and does not consume them. Gives how many were
     /// copied: fewer if the memory that they go to is bad.
     #[inline]
-    pub(crate) fn copy(&self, len: usize, to: &mut IovIterDest<'_>) -> usize {
+    pub(crate) fn copy(&self, len: usize, to: &mut impl Destination) -> usize {
         // SAFETY: The slot is in use, so that it has memory. What is copied lies before the buffer's end: it
         // is initialized, and ours; nobody writes there.
         let bytes = unsafe {
             let start = (*self.slot).memory.add(self.offset() as usize);
             slice::from_raw_parts(start, len.min(self.len))
         };
-        to.copy_to_iter(bytes)
+        to.copy(bytes)
     }
 
     /// Shares its first bytes, `len` or as many as there are, and does not consume them.
@@ -662,7 +662,7 @@ impl<'a> Writer<'a> {
     ///
     /// Errors: `EFAULT`, with nothing added.
     #[inline]
-    pub(crate) fn merge(&mut self, from: &mut IovIterSource<'_>, packet: bool) -> Result<usize> {
+    pub(crate) fn merge(&mut self, from: &mut impl Source, packet: bool) -> Result<usize> {
         if self.known.is_empty() || self.begun != 0 || self.over {
             return Ok(0);
         }
@@ -685,7 +685,7 @@ impl<'a> Writer<'a> {
             let start = memory.add(end as usize);
             slice::from_raw_parts_mut(start.cast::<MaybeUninit<u8>>(), len)
         };
-        if from.copy_from_iter_raw(room).len() < len {
+        if from.copy(room) < len {
             return Err(EFAULT);
         }
         let claim = if from.is_empty() {
@@ -760,7 +760,7 @@ impl<'a> Writer<'a> {
     #[inline]
     pub(crate) fn push(
         &mut self,
-        from: &mut IovIterSource<'_>,
+        from: &mut impl Source,
         packet: bool,
     ) -> Result<usize, Refused> {
         assert!(!self.over);
@@ -785,7 +785,7 @@ impl<'a> Writer<'a> {
         // SAFETY: The memory is a page, and ours alone.
         let room =
             unsafe { slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), PAGE_SIZE) };
-        let copied = from.copy_from_iter_raw(room).len();
+        let copied = from.copy(room);
         if copied < PAGE_SIZE && !from.is_empty() {
             self.pages.put(memory);
             return Err(Refused::Fault);

@@ -131,7 +131,7 @@ impl Word {
         queue: &Q,
         block: bool,
     ) -> Result<Option<u64>, Q::Interrupted> {
-        self.transfer(queue, block, Change::Taken, |count| count.take(mode))
+        self.transfer(queue, block, Change::Taken, move |count| count.take(mode))
     }
 
     /// Adds `value`, and tells those who wait for something to read. Sleeps while there is no room for
@@ -143,7 +143,7 @@ impl Word {
         queue: &Q,
         block: bool,
     ) -> Result<Option<()>, Q::Interrupted> {
-        self.transfer(queue, block, Change::Added, |count| count.add(value))
+        self.transfer(queue, block, Change::Added, move |count| count.add(value))
     }
 
     #[inline]

@@ -8,21 +8,20 @@
 use crate::{
     abstractions::{
         anon_file,
-        file::{is_nonblocking, Access, FileOperations, Kiocb, Seek},
+        file::{Access, FileOperations, IoRequest, Seek},
         live::{self, impl_live},
         poll::{PollEvent, PollEvents, PollTable},
+        stream::{Destination, Source},
         wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::counter::{Change, Count, Mode, Queue, Word}, //
 };
 use kernel::{
     fs::{File, LocalFile},
-    iov::IovIterDest,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::{aref::ARef, Arc},
-    uaccess::UserSliceReader, //
+    sync::{aref::ARef, Arc}, //
 };
 
 /// A counter: the card's `eventfd_ctx`.
@@ -125,6 +124,7 @@ impl Queue for WaitQueue<()> {
 impl FileOperations for Counter {
     const NOWAIT: bool = true;
     const SEEK: Seek = Seek::Ignored;
+    const VECTORED_WRITE: bool = false;
 
     /// Takes the count, or one in semaphore mode; waits while it is 0.
     ///
@@ -132,39 +132,38 @@ impl FileOperations for Counter {
     ///
     /// C: `eventfd_read`.
     #[inline]
-    fn read_iter(&self, io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
+    fn read(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
         if to.len() < size_of::<u64>() {
             return Err(EINVAL);
         }
-        let block = !is_nonblocking(io.file()) && !io.nowait();
         let taken = self
             .count
-            .read(self.mode, &self.wqh, block)?
+            .read(self.mode, &self.wqh, !request.is_nonblocking())?
             .ok_or(EAGAIN)?;
 
-        match to.copy_to_iter(&taken.to_ne_bytes()) {
-            copied if copied == size_of::<u64>() => Ok(copied),
-            _ => Err(EFAULT),
+        if to.write(&taken.to_ne_bytes()) {
+            Ok(size_of::<u64>())
+        } else {
+            Err(EFAULT)
         }
     }
 
     /// Adds eight bytes' worth to the count; waits while there is no room for it.
     ///
-    /// The length is judged before the buffer is touched. This is `write` and not `write_iter`, so
-    /// that each segment of a vectored write is a write of its own.
+    /// The length is judged before the buffer is touched.
     ///
     /// C: `eventfd_write`.
     #[inline]
-    fn write(&self, file: &LocalFile, mut from: UserSliceReader) -> Result<usize> {
+    fn write(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
         if from.len() != size_of::<u64>() {
             return Err(EINVAL);
         }
-        let value = from.read::<u64>()?;
+        let value = u64::from_ne_bytes(from.read().ok_or(EFAULT)?);
         if value > Count::MAX {
             return Err(EINVAL);
         }
         self.count
-            .write(value, &self.wqh, !is_nonblocking(file))?
+            .write(value, &self.wqh, !request.is_nonblocking())?
             .ok_or(EAGAIN)?;
         Ok(size_of::<u64>())
     }

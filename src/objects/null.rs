@@ -8,19 +8,18 @@
 
 use crate::abstractions::{
     anon_file,
-    file::{Access, FileOperations, Kiocb, Seek},
-    registry::Registry, //
+    file::{Access, FileOperations, IoRequest, Seek},
+    registry::Registry,
+    stream::{Destination, Source}, //
 };
 use core::mem::MaybeUninit;
 use kernel::{
     fs::{File, LocalFile},
-    iov::{IovIterDest, IovIterSource},
     new_mutex,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::{aref::ARef, Arc, Mutex},
-    uaccess::{UserSliceReader, UserSliceWriter}, //
+    sync::{aref::ARef, Arc, Mutex}, //
 };
 
 /// The live null objects.
@@ -149,35 +148,19 @@ impl FileOperations for Null {
     const SPLICE: bool = true;
 
     /// Gives as many zeros as are asked for.
-    fn read(&self, _file: &LocalFile, mut to: UserSliceWriter) -> Result<usize> {
-        if to.len() == WORD && to.write(&0u64).is_ok() {
+    fn read(&self, _request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
+        if to.len() == WORD && to.write(&[0; WORD]) {
             return Ok(WORD);
         }
-        self.give(to.len(), |zeros| match to.write_slice(zeros) {
-            Ok(()) => zeros.len(),
-            Err(_) => 0,
-        })
+        self.give(to.len(), |zeros| to.copy(zeros))
     }
 
     /// Takes all it is given.
-    fn write(&self, _file: &LocalFile, mut from: UserSliceReader) -> Result<usize> {
-        if from.len() == WORD && from.read::<u64>().is_ok() {
+    fn write(&self, _request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
+        if from.len() == WORD && from.read::<WORD>().is_some() {
             return Ok(WORD);
         }
-        self.take(from.len(), |sink| match from.read_raw(sink) {
-            Ok(()) => sink.len(),
-            Err(_) => 0,
-        })
-    }
-
-    /// As [`read`](Self::read), for what is not one buffer of a user's.
-    fn read_iter(&self, _io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
-        self.give(to.len(), |zeros| to.copy_to_iter(zeros))
-    }
-
-    /// As [`write`](Self::write), for what is not one buffer of a user's.
-    fn write_iter(&self, _io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
-        self.take(from.len(), |sink| from.copy_from_iter_raw(sink).len())
+        self.take(from.len(), |sink| from.copy(sink))
     }
 
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {

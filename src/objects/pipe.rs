@@ -28,7 +28,7 @@ use crate::{
             written,
             Access,
             FileOperations,
-            Kiocb,
+            IoRequest,
             Seek, //
         },
         live::{self, impl_live},
@@ -38,6 +38,7 @@ use crate::{
         poll::{PollEvent, PollEvents, PollTable},
         signal::{send_sigpipe, signal_pending},
         splice::SplicePipe,
+        stream::{Destination, Source},
         wait_queue::{new_wait_queue, Guard, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::ring::{slots_for, State, BUFFER_MAX},
@@ -46,7 +47,6 @@ use crate::{
 };
 use kernel::{
     fs::{File, LocalFile},
-    iov::{IovIterDest, IovIterSource},
     prelude::*,
     seq_file::SeqFile,
     seq_print,
@@ -444,7 +444,7 @@ impl Pipe {
 impl Pipe {
     /// Takes what there is, up to what `to` has room for. Gives the error that ended it, if one did.
     #[inline]
-    fn take(&self, reader: &mut Reader<'_>, to: &mut IovIterDest<'_>, taken: &mut usize) -> Result {
+    fn take(&self, reader: &mut Reader<'_>, to: &mut impl Destination, taken: &mut usize) -> Result {
         while let Some(front) = reader.front() {
             let wanted = front.len().min(to.len());
             if front.copy(wanted, to) < wanted {
@@ -488,11 +488,11 @@ impl Pipe {
         Ok(())
     }
 
-    /// Inlined, as is [`Pipe::write`]: a call, and its result in memory, are a tenth of what a small one costs.
+    /// Inlined, as is [`Pipe::write_bytes`]: a call, and its result in memory, are a tenth of what a small one costs.
     ///
     /// C: `anon_pipe_read`.
     #[inline(always)]
-    fn read(&self, io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
+    fn read_bytes(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
         if to.is_empty() {
             return Ok(0);
         }
@@ -505,7 +505,7 @@ impl Pipe {
             if taken > 0 || result.is_err() || !may_come {
                 break (result, before);
             }
-            if is_nonblocking(io.file()) || io.nowait() {
+            if request.is_nonblocking() {
                 if !self.has_writers() {
                     continue;
                 }
@@ -555,13 +555,13 @@ impl Pipe {
     fn add_to(
         &self,
         writer: &mut Writer<'_>,
-        io: &Kiocb<'_>,
-        from: &mut IovIterSource<'_>,
+        request: &IoRequest<'_>,
+        from: &mut impl Source,
         first: bool,
         added: &mut usize,
     ) -> Ended {
         if first {
-            match writer.merge(from, is_packetized(io.file())) {
+            match writer.merge(from, is_packetized(request.file())) {
                 Ok(len) => *added += len,
                 Err(error) => return Ended::Failed(error),
             }
@@ -572,7 +572,7 @@ impl Pipe {
                     self.wake_reader(Waker::GoesOn);
                 }
             }
-            match writer.push(from, is_packetized(io.file())) {
+            match writer.push(from, is_packetized(request.file())) {
                 Ok(len) => *added += len,
                 Err(Refused::Full) => return Ended::Full,
                 Err(Refused::NoMemory) => return Ended::Failed(ENOMEM),
@@ -583,8 +583,8 @@ impl Pipe {
     }
 
     /// Nobody will read this.
-    fn broken(io: &Kiocb<'_>) -> Ended {
-        if !io.no_signal() {
+    fn broken(request: &IoRequest<'_>) -> Ended {
+        if !request.no_signal() {
             send_sigpipe();
         }
         Ended::Failed(EPIPE)
@@ -592,7 +592,7 @@ impl Pipe {
 
     /// C: `anon_pipe_write`.
     #[inline(always)]
-    fn write(&self, io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
+    fn write_bytes(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
         if from.is_empty() {
             return Ok(0);
         }
@@ -602,9 +602,9 @@ impl Pipe {
         let (ended, was_empty) = loop {
             let wrote = self.ring.write(|writer| {
                 if self.has_readers() {
-                    self.add_to(writer, io, from, first, &mut added)
+                    self.add_to(writer, request, from, first, &mut added)
                 } else {
-                    Self::broken(io)
+                    Self::broken(request)
                 }
             });
             let (ended, published) = wrote.unwrap_or_else(|killed| (Ended::Failed(killed), None));
@@ -615,7 +615,7 @@ impl Pipe {
                     // If readers took something before they could see the ring full they told nobody of
                     // the room, and who waits for the edge after a short write would wait for ever.
                     let filled = published.is_none_or(|it| it.filled(self.ring.max_usage()));
-                    if filled && (is_nonblocking(io.file()) || io.nowait()) {
+                    if filled && (request.is_nonblocking()) {
                         break (Ended::Failed(EAGAIN), was_empty);
                     }
                     if filled && signal_pending() {
@@ -717,10 +717,10 @@ impl FileOperations for Pipe {
     ///
     /// C: `anon_pipe_read`, `fifo_pipe_read`.
     #[inline]
-    fn read_iter(&self, io: &Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
-        let taken = self.read(io, to)?;
+    fn read(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
+        let taken = self.read_bytes(request, to)?;
         if self.is_fifo && taken > 0 {
-            accessed(io.file());
+            accessed(request.file());
         }
         Ok(taken)
     }
@@ -729,10 +729,10 @@ impl FileOperations for Pipe {
     ///
     /// C: `anon_pipe_write`, `fifo_pipe_write`.
     #[inline]
-    fn write_iter(&self, io: &Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
-        let added = self.write(io, from)?;
+    fn write(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
+        let added = self.write_bytes(request, from)?;
         if self.is_fifo && added > 0 {
-            written(io.file())?;
+            written(request.file())?;
         }
         Ok(added)
     }

@@ -9,9 +9,10 @@
 use crate::{
     abstractions::{
         anon_file,
-        file::{is_nonblocking, Access, FileOperations, Kiocb, Seek},
+        file::{Access, FileOperations, IoRequest, Seek},
         live::{self, impl_live},
         poll::{PollEvent, PollEvents, PollTable},
+        stream::{Destination, Source},
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr},
         wait_queue::{
             new_wait_queue,
@@ -71,7 +72,6 @@ use crate::{
 };
 use kernel::{
     fs::{File, LocalFile},
-    iov::IovIterDest,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
@@ -79,8 +79,7 @@ use kernel::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
         Arc, //
-    },
-    uaccess::UserSliceReader, //
+    }, //
 };
 use zerocopy::FromZeros;
 
@@ -434,10 +433,11 @@ impl Waitq {
 impl FileOperations for Waitq {
     const NOWAIT: bool = true;
     const SEEK: Seek = Seek::Ignored;
+    const VECTORED_WRITE: bool = false;
 
     /// Sleeps until it is woken, and then reads nothing: `cat` ends.
-    fn read_iter(&self, io: &Kiocb<'_>, _to: &mut IovIterDest<'_>) -> Result<usize> {
-        if is_nonblocking(io.file()) || io.nowait() {
+    fn read(&self, request: &IoRequest<'_>, _to: &mut impl Destination) -> Result<usize> {
+        if request.is_nonblocking() {
             return Err(EAGAIN);
         }
         match self.queue.lock().sleep(&Wait::interruptible()) {
@@ -447,7 +447,7 @@ impl FileOperations for Waitq {
     }
 
     /// Wakes whoever is not exclusive, and one that is. The bytes do not matter.
-    fn write(&self, _file: &LocalFile, from: UserSliceReader) -> Result<usize> {
+    fn write(&self, _request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
         // The report is for those who are woken: they are told how far the walk had come.
         self.queue
             .lock()

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the bytes of a read go, and where those of a write come from.
+//!
+//! read(2) and write(2) bring one buffer of a user's, everybody else an I/O vector. Code that is written for
+//! either, by these traits, is compiled for both: a request for one buffer then costs nothing of what a vector
+//! needs, which for a few bytes is a good part of it all.
+
+use core::mem::MaybeUninit;
+use kernel::{
+    iov::{IovIterDest, IovIterSource},
+    uaccess::UserPtr, //
+};
+
+/// Where the bytes of a read go.
+pub(crate) trait Destination {
+    /// How many more bytes there is room for.
+    fn len(&self) -> usize;
+
+    /// Copies bytes there, as many as there is room for. Gives how many: fewer if there is a bad address.
+    ///
+    /// Context: may sleep.
+    fn copy(&mut self, bytes: &[u8]) -> usize;
+
+    /// Copies all of these bytes there. Tells whether it could; if not, they may be there in part, not counted.
+    ///
+    /// Context: may sleep.
+    #[inline]
+    fn write<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
+        self.copy(bytes) == N
+    }
+
+    /// Whether there is no more room.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where the bytes of a write come from.
+pub(crate) trait Source {
+    /// How many more bytes there are.
+    fn len(&self) -> usize;
+
+    /// Copies bytes from there, as many as there is room for. Gives how many: fewer if there is a bad address.
+    /// So many of `room` are initialized then.
+    ///
+    /// Context: may sleep.
+    fn copy(&mut self, room: &mut [MaybeUninit<u8>]) -> usize;
+
+    /// The next `N` bytes, if there are so many and none at a bad address. If not, some may be passed over.
+    ///
+    /// Context: may sleep.
+    #[inline]
+    fn read<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // SAFETY: Bytes may be treated as if they were not initialized, as long as nothing else than bytes is
+        // written there: `copy` initializes some, and leaves the others.
+        let room = unsafe { &mut *(&raw mut bytes).cast::<[MaybeUninit<u8>; N]>() };
+        (self.copy(room) == N).then_some(bytes)
+    }
+
+    /// Whether there is nothing left.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The buffer of a read(2) or a write(2), at any address whatever.
+///
+/// It is the kernel crate's `UserSlice`, but inlined, and with a count of what was copied before a bad address.
+pub(crate) struct UserBuffer {
+    ptr: UserPtr,
+    len: usize,
+}
+
+/// One to read into.
+pub(crate) struct UserDestination(UserBuffer);
+
+/// One to write from.
+pub(crate) struct UserSource(UserBuffer);
+
+impl UserBuffer {
+    #[inline]
+    pub(crate) fn new(ptr: UserPtr, len: usize) -> Self {
+        Self { ptr, len }
+    }
+
+    #[inline]
+    pub(crate) fn destination(self) -> UserDestination {
+        UserDestination(self)
+    }
+
+    #[inline]
+    pub(crate) fn source(self) -> UserSource {
+        UserSource(self)
+    }
+
+    /// Goes on by so many bytes.
+    #[inline]
+    fn advance(&mut self, len: usize) {
+        self.ptr = self.ptr.wrapping_byte_add(len);
+        self.len -= len;
+    }
+}
+
+impl Destination for UserDestination {
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len
+    }
+
+    #[inline]
+    fn copy(&mut self, bytes: &[u8]) -> usize {
+        let len = bytes.len().min(self.0.len);
+        let from = bytes.as_ptr().cast();
+        // SAFETY: There are so many bytes.
+        let left = unsafe { kernel::bindings::copy_to_user(self.0.ptr.as_mut_ptr(), from, len) };
+        let copied = len - left as usize;
+        self.0.advance(copied);
+        copied
+    }
+
+    /// Without the look at where in the kernel the bytes are, as in C where their number is constant.
+    #[inline]
+    fn write<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
+        if self.0.len < N {
+            return false;
+        }
+        let from = bytes.as_ptr().cast();
+        // SAFETY: There are so many bytes.
+        let left = unsafe { kernel::bindings::_copy_to_user(self.0.ptr.as_mut_ptr(), from, N) };
+        if left != 0 {
+            return false;
+        }
+        self.0.advance(N);
+        true
+    }
+}
+
+impl Source for UserSource {
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len
+    }
+
+    #[inline]
+    fn copy(&mut self, room: &mut [MaybeUninit<u8>]) -> usize {
+        let len = room.len().min(self.0.len);
+        let to = room.as_mut_ptr().cast();
+        // SAFETY: There is room for so many bytes, and only bytes are written.
+        let left = unsafe { kernel::bindings::copy_from_user(to, self.0.ptr.as_const_ptr(), len) };
+        let copied = len - left as usize;
+        self.0.advance(copied);
+        copied
+    }
+
+    /// As [`UserDestination`] writes.
+    #[inline]
+    fn read<const N: usize>(&mut self) -> Option<[u8; N]> {
+        if self.0.len < N {
+            return None;
+        }
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        let to = bytes.as_mut_ptr().cast();
+        // SAFETY: There is room for so many bytes.
+        let left = unsafe { kernel::bindings::_copy_from_user(to, self.0.ptr.as_const_ptr(), N) };
+        if left != 0 {
+            return None;
+        }
+        self.0.advance(N);
+        // SAFETY: All were copied, so that they are initialized.
+        Some(unsafe { bytes.assume_init() })
+    }
+}
+
+impl Destination for IovIterDest<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn copy(&mut self, bytes: &[u8]) -> usize {
+        self.copy_to_iter(bytes)
+    }
+}
+
+impl Source for IovIterSource<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn copy(&mut self, room: &mut [MaybeUninit<u8>]) -> usize {
+        self.copy_from_iter_raw(room).len()
+    }
+}
