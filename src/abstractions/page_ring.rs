@@ -22,12 +22,12 @@ use crate::{
 use core::{
     cell::UnsafeCell,
     mem::{replace, MaybeUninit},
+    ops::Range,
     ptr::{self, NonNull},
     slice, //
 };
 use kernel::{
     alloc::flags::__GFP_NOWARN,
-    bindings::page,
     page::PAGE_SIZE,
     prelude::*,
     sync::atomic::{Atomic, Relaxed}, //
@@ -39,6 +39,12 @@ const _: () = assert!(PAGE_SIZE == BUFFER_MAX as usize);
 /// work at the same time, and seldom enough not to be felt.
 const BATCH: u32 = 4;
 
+/// Whether so many buffers are one batch, or some.
+#[inline]
+const fn is_batch(buffers: u32) -> bool {
+    buffers != 0 && buffers % BATCH == 0
+}
+
 /// A place for a buffer.
 #[derive(Clone, Copy)]
 struct Slot {
@@ -46,10 +52,13 @@ struct Slot {
     memory: *mut u8,
     /// Where the buffer begins.
     start: u16,
-    /// Where it ends. Of the last one the word tells that, and this is not up to date.
+    /// Where it ends. Readers look at it only once there is a buffer behind this one: until then a writer may
+    /// move it, and the word tells it.
     end: u16,
     /// Whether the buffer is a packet: never merged into, and read whole or not at all.
     packet: bool,
+    /// Whether the memory was shared: somebody else may refer to it, and read it.
+    shared: bool,
 }
 
 impl Slot {
@@ -58,6 +67,7 @@ impl Slot {
         start: 0,
         end: 0,
         packet: false,
+        shared: false,
     };
 
     /// Takes the memory out.
@@ -78,7 +88,7 @@ impl Slot {
 ///   that who has the writers' claim may write behind that.
 /// - All other slots, with the memory that may be left in them, belong to who has the writers' claim.
 /// - `cursor` belongs to who has the readers' claim. It is how many bytes were taken of the buffer at the
-///   tail, and not more than that has.
+///   tail, and not more than that has: less, while nobody has the claim.
 /// - A buffer's bytes are initialized.
 #[pin_data(PinnedDrop)]
 pub(crate) struct PageRing {
@@ -116,6 +126,13 @@ pub(crate) enum Patience {
     Endless,
 }
 
+/// Lets one who waits have a look at the claim. It is on nobody's way who does not meet others.
+#[cold]
+#[inline(never)]
+fn wake_turn(queue: &WaitQueue<()>) {
+    queue.lock().wake(&Wake::one());
+}
+
 impl Turns for Turn<'_> {
     type Interrupted = Error;
 
@@ -124,9 +141,9 @@ impl Turns for Turn<'_> {
         self.queue.is_active()
     }
 
-    #[inline(never)]
+    #[inline]
     fn wake_one(&self) {
-        self.queue.lock().wake(&Wake::one());
+        wake_turn(self.queue);
     }
 
     fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R> {
@@ -188,11 +205,30 @@ impl PageRing {
         !self.state().is_full(self.max_usage())
     }
 
+    /// How many slots may be begun, for who has a claim: `max_usage` may change otherwise.
+    #[inline]
+    fn room(&self, state: State) -> u32 {
+        self.max_usage() - state.occupancy()
+    }
+
+    /// How many of the slots from `first` on that so many bytes go to lack memory, of so many that there are.
+    ///
+    /// # Safety
+    ///
+    /// The writers' claim is held, and those slots are free.
+    unsafe fn lacking(&self, first: Index, slots: u32, bytes: usize) -> usize {
+        let wanted = bytes.div_ceil(PAGE_SIZE).min(Pages::MAX) as u32;
+        (0..wanted.min(slots))
+            // SAFETY: By the function's requirements.
+            .filter(|&n| unsafe { (*self.slot(first.plus(n))).memory.is_null() })
+            .count()
+    }
+
     /// Runs `f` with the tail claimed; waits while another reader has it. What `f` consumed is published
     /// then, which is a full barrier. Gives the state before as well, if that made room.
     ///
     /// Context: may sleep. Errors: `ERESTARTSYS` if the task is being killed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read<R>(
         &self,
         f: impl FnOnce(&mut Reader<'_>) -> R,
@@ -216,14 +252,15 @@ impl PageRing {
     /// which is a full barrier. Tells about that as well, if `f` began a buffer.
     ///
     /// Context: may sleep. Errors: `ERESTARTSYS` if the task is being killed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write<R>(
         &self,
         f: impl FnOnce(&mut Writer<'_>) -> R,
     ) -> Result<(R, Option<Published>)> {
         let known = self.claim(Side::Write, Patience::Killable)?;
+        let mut pages = Pages::new();
         // INVARIANT: The claim was just taken.
-        let mut writer = Writer::new(self, known);
+        let mut writer = Writer::new(self, known, &mut pages);
         let result = f(&mut writer);
         Ok((result, writer.publish()))
     }
@@ -236,13 +273,14 @@ impl PageRing {
         patience: Patience,
         f: impl FnOnce(&mut Both<'_>) -> R,
     ) -> Result<R> {
+        let (mut pages, mut old_pages) = (Pages::new(), Pages::new());
         // INVARIANT: The claims were just taken.
-        let mut head = Writer::new(self, self.claim(Side::Write, patience)?);
+        let mut head = Writer::new(self, self.claim(Side::Write, patience)?, &mut pages);
         let known = self.claim(Side::Read, patience).inspect_err(|_| {
             head.publish();
         })?;
         let mut both = Both {
-            tail: Reader::new(self, known),
+            tail: Reader::new(self, known, &mut old_pages),
             head,
         };
         let result = f(&mut both);
@@ -251,14 +289,15 @@ impl PageRing {
         Ok(result)
     }
 
-    #[inline]
+    #[inline(always)]
     fn with_tail<R>(
         &self,
         known: State,
         f: impl FnOnce(&mut Reader<'_>) -> R,
     ) -> (R, Option<State>) {
+        let mut pages = Pages::new();
         // INVARIANT: The claim was just taken.
-        let mut reader = Reader::new(self, known);
+        let mut reader = Reader::new(self, known, &mut pages);
         let result = f(&mut reader);
         (result, reader.publish())
     }
@@ -266,6 +305,19 @@ impl PageRing {
     #[inline]
     fn claim(&self, side: Side, patience: Patience) -> Result<State> {
         self.word.claim(side, &self.turn(side, patience))
+    }
+
+    /// Publishes buffers that a reader is done with, who goes on. Out of line, as is the other: the loops that
+    /// these are called from have few enough registers.
+    #[inline(never)]
+    fn pop_and_keep(&self, buffers: u32) -> State {
+        self.word.pop(buffers, Claim::Kept)
+    }
+
+    /// Publishes buffers of a writer who goes on.
+    #[inline(never)]
+    fn push_and_keep(&self, buffers: u32, end: u32) -> State {
+        self.word.push(buffers, end, Claim::Kept)
     }
 
     /// Lets the next have a claim that was let go of.
@@ -319,13 +371,18 @@ impl PinnedDrop for PageRing {
 ///
 /// - The claim on the tail is held.
 /// - `known` has the word's tail, and the head and the end that the word had at one moment since it was taken.
-///   `done` slots from its tail on, none of them the last, were emptied of their memory.
+///   `done` slots from its tail on, none of them the last, were emptied of their memory; `remaining` are left.
+/// - Of the first slot that is not done with something is left, unless there is none, or `drained` is set: then
+///   it is the last one, and all of it was taken.
 pub(crate) struct Reader<'a> {
     ring: &'a PageRing,
     known: State,
     done: u32,
+    remaining: u32,
+    drained: bool,
     handed_back: bool,
-    pages: Pages,
+    /// What it is done with. It is not a part of this, so that the compiler may keep the rest in registers.
+    pages: &'a mut Pages,
 }
 
 /// The first buffer that has something to read: as much of it as was not read, and not nothing.
@@ -333,23 +390,26 @@ pub(crate) struct Reader<'a> {
 /// # Invariants
 ///
 /// The reader's first slot that is not done with is `slot`, it is in use, and `len` bytes of its buffer are
-/// behind the cursor.
+/// behind the cursor. `last` tells whether it is the last that is known.
 pub(crate) struct Front<'r, 'a> {
     reader: &'r mut Reader<'a>,
     slot: *mut Slot,
     len: usize,
+    last: bool,
 }
 
 impl<'a> Reader<'a> {
     /// What the readers' claim gives, taken when the word's state was `known`.
     #[inline]
-    fn new(ring: &'a PageRing, known: State) -> Self {
+    fn new(ring: &'a PageRing, known: State, pages: &'a mut Pages) -> Self {
         Self {
             ring,
             known,
             done: 0,
+            remaining: known.occupancy(),
+            drained: false,
             handed_back: false,
-            pages: Pages::new(),
+            pages,
         }
     }
 
@@ -365,12 +425,6 @@ impl<'a> Reader<'a> {
         unsafe { self.ring.slot(self.known.tail().plus(self.done)) }
     }
 
-    /// How many slots are known that are not done with.
-    #[inline]
-    fn remaining(&self) -> u32 {
-        self.known.occupancy() - self.done
-    }
-
     /// How much was not read of the buffer in `slot`, the first one that is not done with, and whether it is
     /// the last one.
     ///
@@ -379,7 +433,7 @@ impl<'a> Reader<'a> {
     /// The slot is in use.
     #[inline]
     unsafe fn rest(&self, slot: *mut Slot) -> (u32, bool) {
-        let last = self.remaining() == 1;
+        let last = self.remaining == 1;
         // SAFETY: The slot is in use, so that it and the cursor are ours, but for the last one's end.
         unsafe {
             let end = if last {
@@ -394,34 +448,25 @@ impl<'a> Reader<'a> {
     /// The first buffer that has something to read.
     #[inline(always)]
     pub(crate) fn front(&mut self) -> Option<Front<'_, 'a>> {
-        let mut refreshed = false;
-        loop {
-            if self.remaining() != 0 {
-                let slot = self.slot();
-                // SAFETY: There is a slot that is not done with, so it is in use.
-                match unsafe { self.rest(slot) } {
-                    // SAFETY: It is in use and not the last one.
-                    (0, false) => unsafe {
-                        self.retire(slot);
-                        continue;
-                    },
-                    (0, true) => {}
-                    (len, _) => {
-                        let len = len as usize;
-                        // INVARIANT: As just found.
-                        return Some(Front {
-                            reader: self,
-                            slot,
-                            len,
-                        });
-                    }
-                }
-            }
-            if self.handed_back || replace(&mut refreshed, true) {
+        if self.drained || self.remaining == 0 {
+            if self.handed_back {
                 return None;
             }
             self.refresh();
+            if self.drained || self.remaining == 0 {
+                return None;
+            }
         }
+        let slot = self.slot();
+        // SAFETY: There is a slot that is not done with, so it is in use.
+        let (len, last) = unsafe { self.rest(slot) };
+        // INVARIANT: By the type invariants, something is left of it.
+        Some(Front {
+            slot,
+            len: len as usize,
+            last,
+            reader: self,
+        })
     }
 
     /// Publishes the buffers that are done with so far, and goes on, if that is a batch and somebody can use
@@ -431,11 +476,11 @@ impl<'a> Reader<'a> {
     /// this one is over.
     #[inline]
     pub(crate) fn hand_back(&mut self, awaited: impl FnOnce() -> bool) -> Option<State> {
-        if self.done < BATCH || !(self.ring.state().is_claimed(Side::Write) || awaited()) {
+        if !is_batch(self.done) || !(self.ring.state().is_claimed(Side::Write) || awaited()) {
             return None;
         }
         let done = replace(&mut self.done, 0);
-        let before = self.ring.word.pop(done, Claim::Kept);
+        let before = self.ring.pop_and_keep(done);
         // INVARIANT: The tail moved along.
         self.known = self.known.popped(done);
         self.handed_back = true;
@@ -445,28 +490,48 @@ impl<'a> Reader<'a> {
     /// Looks anew at what there is. The tail is as it was.
     fn refresh(&mut self) {
         self.known = self.ring.state();
+        self.remaining = self.known.occupancy() - self.done;
+        if !self.drained {
+            return;
+        }
+        let slot = self.slot();
+        // SAFETY: The slot was not done with, so it is in use.
+        self.drained = match unsafe { self.rest(slot) } {
+            (0, true) => true,
+            (0, false) => {
+                // SAFETY: It is the first that is not done with, and not the last one any more.
+                unsafe { self.retire(slot) };
+                false
+            }
+            _ => false,
+        };
     }
 
-    /// Is done with a buffer.
+    /// Is done with a buffer. The first slot's memory stays there, for the buffer that will be in it next time:
+    /// with what [`Reader::publish`] leaves that is as much as the original keeps, two pages.
     ///
     /// # Safety
     ///
     /// It is the first that is not done with, and not the last one.
+    #[inline]
     unsafe fn retire(&mut self, slot: *mut Slot) {
         // SAFETY: The slot is in use and not the last one, so that it and its memory are ours, as is the
         // cursor.
         unsafe {
-            self.pages.put((*slot).take());
+            if !ptr::eq(slot, self.ring.slot(Index::default())) {
+                self.pages.put((*slot).take());
+            }
             *self.cursor() = 0;
         }
         self.done += 1;
+        self.remaining -= 1;
     }
 
     /// How many bytes there are to read.
     pub(crate) fn count(&self) -> usize {
         let mut sum = 0;
         let mut index = self.known.tail().plus(self.done);
-        for left in (1..=self.remaining()).rev() {
+        for left in (1..=self.remaining).rev() {
             // SAFETY: The slot is in use, and ours, but for the last one's end.
             sum += unsafe {
                 let slot = self.ring.slot(index);
@@ -486,21 +551,14 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     fn publish(&mut self) -> Option<State> {
         let before = loop {
-            if self.remaining() == 0 {
+            if !self.drained {
                 break self.pop();
             }
-            let slot = self.slot();
-            // SAFETY: There is a slot that is not done with, so it is in use.
-            match unsafe { self.rest(slot) } {
-                // SAFETY: It is in use and not the last one.
-                (0, false) => unsafe { self.retire(slot) },
-                (0, true) => match self.drain() {
-                    // The last memory is left where it is: a writer may be about to merge into it, or else
-                    // takes it for its next buffer.
-                    Ok(before) => break Some(before),
-                    Err(More) => self.refresh(),
-                },
-                _ => break self.pop(),
+            // The last memory is left where it is: a writer may be about to merge into it, or else takes it for
+            // its next buffer.
+            match self.drain() {
+                Ok(before) => break Some(before),
+                Err(More) => self.refresh(),
             }
         };
         self.ring.pass(Side::Read);
@@ -557,7 +615,7 @@ impl Front<'_, '_> {
     /// Copies its first bytes, `len` or as many as there are, and does not consume them. Gives how many were
     /// copied: fewer if the memory that they go to is bad.
     #[inline]
-    pub(crate) fn copy(&self, len: usize, to: &mut impl Destination) -> usize {
+    pub(crate) fn copy(&self, len: usize, to: &mut (impl Destination + ?Sized)) -> usize {
         // SAFETY: The slot is in use, so that it has memory. What is copied lies before the buffer's end: it
         // is initialized, and ours; nobody writes there.
         let bytes = unsafe {
@@ -572,6 +630,7 @@ impl Front<'_, '_> {
         // SAFETY: The slot is in use, so that it has memory, and owns a reference to the page. The bytes lie
         // before the buffer's end: they are initialized, and nobody writes there before the page is free.
         unsafe {
+            (*self.slot).shared = true;
             let page = bindings::virt_to_page((*self.slot).memory.cast());
             let len = len.min(self.len) as u32;
             SharedBytes::get(NonNull::new_unchecked(page), self.offset(), len)
@@ -581,9 +640,15 @@ impl Front<'_, '_> {
     /// Consumes its first bytes, `len` or as many as there are.
     #[inline]
     pub(crate) fn consume(self, len: usize) {
-        // SAFETY: The cursor is ours.
-        // INVARIANT: It is not beyond the end.
-        unsafe { *self.reader.cursor() += len.min(self.len) as u32 };
+        if len < self.len || self.last {
+            self.reader.drained = len >= self.len;
+            // SAFETY: The cursor is ours.
+            // INVARIANT: It is not beyond the end, and at it only if so it is written down.
+            unsafe { *self.reader.cursor() += len.min(self.len) as u32 };
+        } else {
+            // SAFETY: It is the first that is not done with, and not the last one.
+            unsafe { self.reader.retire(self.slot) };
+        }
     }
 }
 
@@ -623,35 +688,45 @@ pub(crate) enum Refused {
 ///
 /// # Invariants
 ///
-/// - The claim on the head is held, unless `over` is set.
+/// - The claim on the head is held, unless `over` is set; then there is no `room`.
 /// - `known` was the word's state since it was taken, and `begun` slots from its head on have memory and a
-///   buffer in it; the last of them ends at `end`.
+///   buffer in it; the last of them ends at `end`. By that state `room` more slots may be begun.
 pub(crate) struct Writer<'a> {
     ring: &'a PageRing,
     known: State,
     begun: u32,
     end: u32,
+    room: u32,
     over: bool,
-    pages: Pages,
+    /// What it allocated, as in [`Reader`].
+    pages: &'a mut Pages,
 }
 
 impl<'a> Writer<'a> {
     /// What the writers' claim gives, taken when the word's state was `known`.
     #[inline]
-    fn new(ring: &'a PageRing, known: State) -> Self {
+    fn new(ring: &'a PageRing, known: State, pages: &'a mut Pages) -> Self {
         Self {
             ring,
             known,
             begun: 0,
             end: 0,
+            room: ring.room(known),
             over: false,
-            pages: Pages::new(),
+            pages,
         }
     }
 
     /// Looks anew at what there is. The head is as it was, and so is what was begun.
     fn refresh(&mut self) {
-        self.known = self.ring.state();
+        self.know(self.ring.state());
+    }
+
+    #[inline]
+    fn know(&mut self, state: State) {
+        self.known = state;
+        // What was begun fits, by any state since it was.
+        self.room = self.ring.room(state) - self.begun;
     }
 
     /// Adds to the last buffer what goes there by [`mergeable`]. Gives how much that was.
@@ -661,8 +736,8 @@ impl<'a> Writer<'a> {
     /// If readers are done with the buffer meanwhile, the bytes make one of their own, a packet or not.
     ///
     /// Errors: `EFAULT`, with nothing added.
-    #[inline]
-    pub(crate) fn merge(&mut self, from: &mut impl Source, packet: bool) -> Result<usize> {
+    #[inline(always)]
+    pub(crate) fn merge(&mut self, from: &mut (impl Source + ?Sized), packet: bool) -> Result<usize> {
         if self.known.is_empty() || self.begun != 0 || self.over {
             return Ok(0);
         }
@@ -672,9 +747,9 @@ impl<'a> Writer<'a> {
         };
         // SAFETY: The claim is held. The slot was in use when that was taken, so that it has memory which
         // stays while the claim is held. That it is no packet does not change either.
-        let (memory, into_packet) = unsafe {
+        let (slot, memory, into_packet) = unsafe {
             let slot = self.ring.slot(self.known.head().before());
-            ((*slot).memory, (*slot).packet)
+            (slot, (*slot).memory, (*slot).packet)
         };
         if into_packet {
             return Ok(0);
@@ -693,35 +768,49 @@ impl<'a> Writer<'a> {
         } else {
             Claim::Kept
         };
+        let new_end = end + len as u32;
+        // SAFETY: The claim is held. In use or not, the slot's end is ours to write.
+        unsafe { (*slot).end = new_end as u16 };
         // INVARIANT: The bytes up to the new end are initialized.
-        match self.ring.word.merge(end + len as u32, claim) {
-            Ok(_) if claim == Claim::LetGo => self.over = true,
+        match self.ring.word.merge(new_end, claim) {
+            Ok(_) if claim == Claim::LetGo => (self.over, self.room) = (true, 0),
             Ok(_) => self.refresh(),
-            Err(Gone) => self.move_on(end, len, packet),
+            Err(Gone) => {
+                // INVARIANT: The slot has memory and a buffer in it, which ends there.
+                // SAFETY: The claim is held, and what the last buffer was in is done with.
+                let known = unsafe { Self::move_on(self.ring, end..new_end, packet) };
+                self.begun = 1;
+                self.know(known);
+                self.end = new_end;
+            }
         }
         Ok(len)
     }
 
-    /// Begins a buffer with the `len` bytes that were written behind the end of one that readers are done
-    /// with, where they are.
+    /// Begins a buffer with the bytes that were written behind the end of one that readers are done with, where
+    /// they are. Gives the state.
+    ///
+    /// # Safety
+    ///
+    /// The claim is held, and no slot is in use.
     #[cold]
-    fn move_on(&mut self, start: u32, len: usize, packet: bool) {
-        self.refresh();
-        // SAFETY: The claim is held, and no slot is in use, so that both are ours.
+    unsafe fn move_on(ring: &PageRing, bytes: Range<u32>, packet: bool) -> State {
+        let known = ring.state();
+        // SAFETY: By the function's requirements, both slots are ours.
         unsafe {
-            let left = (*self.ring.slot(self.known.head().before())).take();
-            let slot = &mut *self.ring.slot(self.known.head());
-            drop(Pages::of(slot.take()));
+            let left = &mut *ring.slot(known.head().before());
+            let (memory, shared) = (left.take(), left.shared);
+            let slot = &mut *ring.slot(known.head());
+            free(slot.take());
             *slot = Slot {
-                memory: left,
-                start: start as u16,
+                memory,
+                start: bytes.start as u16,
+                end: bytes.end as u16,
                 packet,
-                ..Slot::EMPTY
+                shared,
             };
         }
-        // INVARIANT: The slot has memory and a buffer in it, which ends here.
-        self.begun = 1;
-        self.end = start + len as u32;
+        known
     }
 
     /// Publishes the buffers that were begun so far, and goes on, if that is a batch and a reader is at work.
@@ -731,25 +820,14 @@ impl<'a> Writer<'a> {
     /// at once.
     #[inline]
     pub(crate) fn hand_over(&mut self) -> Option<Published> {
-        if self.begun < BATCH || !self.ring.state().is_claimed(Side::Read) {
+        if !is_batch(self.begun) || !self.ring.state().is_claimed(Side::Read) {
             return None;
         }
         let begun = replace(&mut self.begun, 0);
-        let before = self.ring.word.push(begun, self.end, Claim::Kept);
+        let before = self.ring.push_and_keep(begun, self.end);
         // INVARIANT: The head moved along.
         self.refresh();
         Some(Published { before, begun })
-    }
-
-    /// Whether there is no slot.
-    #[inline]
-    fn is_full(&mut self) -> bool {
-        let max_usage = self.ring.max_usage();
-        if self.known.occupancy() + self.begun < max_usage {
-            return false;
-        }
-        self.refresh();
-        self.known.occupancy() + self.begun >= max_usage
     }
 
     /// Adds a buffer with the next bytes, a page of them at most.
@@ -757,31 +835,21 @@ impl<'a> Writer<'a> {
     /// # Panics
     ///
     /// After a [`Writer::merge`] that left nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(
         &mut self,
-        from: &mut impl Source,
+        from: &mut (impl Source + ?Sized),
         packet: bool,
     ) -> Result<usize, Refused> {
-        assert!(!self.over);
-        if self.is_full() {
-            return Err(Refused::Full);
+        if self.room == 0 {
+            assert!(!self.over);
+            self.refresh();
+            if self.room == 0 {
+                return Err(Refused::Full);
+            }
         }
-        // SAFETY: The claim is held, and there is room, so that the slot is not in use, but ours.
-        let mut memory = unsafe { (*self.slot()).take() };
-        if memory.is_null() && self.begun == 0 {
-            memory = self.take_left();
-        }
-        // Who else refers to it, as a pipe of the kernel's does that something was spliced into, may still
-        // read it.
-        //
-        // SAFETY: It was a slot's memory, if there is some.
-        if !memory.is_null() && unsafe { bindings::virt_page_count(memory.cast()) } != 1 {
-            drop(Pages::of(replace(&mut memory, ptr::null_mut())));
-        }
-        if memory.is_null() {
-            memory = self.pages.take(from.len()).ok_or(Refused::NoMemory)?;
-        }
+        let slot = self.slot();
+        let memory = self.memory(slot, from.len()).ok_or(Refused::NoMemory)?;
         // SAFETY: The memory is a page, and ours alone.
         let room =
             unsafe { slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), PAGE_SIZE) };
@@ -792,16 +860,17 @@ impl<'a> Writer<'a> {
         }
         // SAFETY: As above.
         unsafe {
-            *self.slot() = Slot {
+            *slot = Slot {
                 memory,
+                end: copied as u16,
                 packet,
                 ..Slot::EMPTY
             };
         }
-        self.seal();
         // INVARIANT: The slot has memory and a buffer in it, which ends here.
         self.end = copied as u32;
         self.begun += 1;
+        self.room -= 1;
         Ok(copied)
     }
 
@@ -812,33 +881,46 @@ impl<'a> Writer<'a> {
         unsafe { self.ring.slot(self.known.head().plus(self.begun)) }
     }
 
-    /// Takes the memory that readers left when they were done with everything, if they did.
-    #[inline]
-    fn take_left(&mut self) -> *mut u8 {
-        self.refresh();
-        if !self.known.is_empty() {
-            return ptr::null_mut();
+    /// Memory for the next of so many bytes, in the next `slot`: what readers left, unless somebody else may still
+    /// read it, or a new page.
+    #[inline(always)]
+    fn memory(&mut self, mut slot: *mut Slot, bytes: usize) -> Option<*mut u8> {
+        // SAFETY: The claim is held and there is room, so that the slot is not in use, but ours. If no slot is
+        // in use the one before is ours, too.
+        let (memory, shared) = unsafe {
+            if (*slot).memory.is_null() && self.begun == 0 && self.is_empty() {
+                slot = self.ring.slot(self.known.head().before());
+            }
+            ((*slot).take(), (*slot).shared)
+        };
+        if memory.is_null() {
+            let (ring, next, room) = (self.ring, self.known.head().plus(self.begun), self.room);
+            // SAFETY: The claim is held, and so many slots are free.
+            return self.pages.take(|| unsafe { ring.lacking(next, room, bytes) });
         }
-        // SAFETY: The claim is held and no slot is in use, so that this one is ours.
-        unsafe { (*self.ring.slot(self.known.head().before())).take() }
+        // splice(2) shared it, with a pipe of the kernel's.
+        //
+        // SAFETY: It was a slot's memory.
+        if shared && unsafe { bindings::virt_page_count(memory.cast()) } != 1 {
+            // SAFETY: As above.
+            unsafe { free(memory) };
+            return self.pages.take(|| 1);
+        }
+        Some(memory)
     }
 
-    /// Writes down where the buffer ends that is the last one so far.
+    /// Whether readers are done with everything that was published.
     #[inline]
-    fn seal(&mut self) {
-        let (index, end) = match self.begun {
-            0 if self.known.is_empty() => return,
-            0 => (self.known.head().before(), self.known.end()),
-            begun => (self.known.head().plus(begun - 1), self.end),
-        };
-        // SAFETY: The claim is held. Whether the slot is still in use or not, its end is ours to write until
-        // there is a slot behind it: readers do not look there before.
-        unsafe { (*self.ring.slot(index)).end = end as u16 };
+    fn is_empty(&mut self) -> bool {
+        if !self.known.is_empty() {
+            self.refresh();
+        }
+        self.known.is_empty()
     }
 
     /// Publishes what was added, unless that is done, and lets go of the head. Tells about it if a buffer was
     /// begun.
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self) -> Option<Published> {
         let begun = self.begun;
         let mut published = None;
@@ -911,13 +993,13 @@ impl Both<'_> {
     }
 }
 
-/// Pages on their way: allocated and not used yet, or not used any more. They go in bulk.
+/// Memory on its way, a page each: allocated in bulk and not used yet, or not used any more.
 ///
 /// # Invariants
 ///
-/// The first `len` of `pages` are pages of which this owns a reference.
+/// The first `len` of `pages` are the addresses of pages of which this owns a reference.
 struct Pages {
-    pages: [MaybeUninit<*mut page>; Self::MAX],
+    pages: [MaybeUninit<*mut u8>; Self::MAX],
     len: usize,
 }
 
@@ -933,13 +1015,6 @@ impl Pages {
         }
     }
 
-    /// Takes over a slot's memory, if there is some, and nothing else.
-    fn of(memory: *mut u8) -> Self {
-        let mut pages = Self::new();
-        pages.put(memory);
-        pages
-    }
-
     /// Takes over a slot's memory, if there is some.
     #[inline]
     fn put(&mut self, memory: *mut u8) {
@@ -949,42 +1024,37 @@ impl Pages {
         if self.len == Self::MAX {
             self.free();
         }
-        // SAFETY: It is a page's address.
-        // INVARIANT: The reference to it that the slot owned is this one's.
-        let page = unsafe { bindings::virt_to_page(memory.cast()) };
-        self.pages[self.len] = MaybeUninit::new(page);
+        // INVARIANT: The reference that the slot owned is this one's.
+        self.pages[self.len] = MaybeUninit::new(memory);
         self.len += 1;
     }
 
-    /// Memory for the next of so many bytes.
+    /// Memory for a buffer. If there is none, some is allocated for as many as `wanted` tells.
     #[inline]
-    fn take(&mut self, bytes: usize) -> Option<*mut u8> {
+    fn take(&mut self, wanted: impl FnOnce() -> usize) -> Option<*mut u8> {
         if self.len == 0 {
-            self.allocate(bytes.div_ceil(PAGE_SIZE));
+            self.allocate(wanted());
         }
         self.len = self.len.checked_sub(1)?;
-        // SAFETY: By the type invariants, it is initialized, and a page. It is not in high memory, so it has
-        // an address.
-        Some(unsafe { bindings::page_address(self.pages[self.len].assume_init()).cast() })
+        // SAFETY: By the type invariants, it is initialized.
+        Some(unsafe { self.pages[self.len].assume_init() })
     }
 
     /// Allocates so many pages, or as many as there are to be had and fit.
     #[inline(never)]
     fn allocate(&mut self, wanted: usize) {
-        let wanted = wanted.min(Self::MAX);
-        let pages: *mut *mut page = self.pages.as_mut_ptr().cast();
-        // SAFETY: There is room for `wanted` pointers. Those that are null are filled in, from the first on.
-        // INVARIANT: So many are pages.
-        unsafe {
-            ptr::write_bytes(pages, 0, wanted);
-            self.len = bindings::alloc_user_pages(wanted as c_uint, pages) as usize;
-        }
+        // All of them, as storing so many is cheaper than a call.
+        self.pages = [const { MaybeUninit::zeroed() }; Self::MAX];
+        let wanted = wanted.clamp(1, Self::MAX) as c_uint;
+        // SAFETY: There is room for so many pointers. They are null, and filled in from the first on.
+        // INVARIANT: So many are pages' addresses.
+        self.len = unsafe { bindings::get_user_pages_bulk(wanted, self.pages.as_mut_ptr().cast()) } as usize;
     }
 
     #[inline(never)]
     fn free(&mut self) {
         // SAFETY: By the type invariants, so many are pages that this owns.
-        unsafe { bindings::release_user_pages(self.pages.as_mut_ptr().cast(), self.len as c_int) };
+        unsafe { bindings::free_user_pages(self.pages.as_mut_ptr().cast(), self.len as c_uint) };
         self.len = 0;
     }
 }
@@ -996,4 +1066,15 @@ impl Drop for Pages {
             self.free();
         }
     }
+}
+
+/// Gives back a slot's memory, if there is some.
+///
+/// # Safety
+///
+/// It was a slot's, and is not any more.
+#[cold]
+unsafe fn free(memory: *mut u8) {
+    // SAFETY: A slot owns a reference to the page.
+    unsafe { bindings::free_user_pages(&mut memory.cast(), u32::from(!memory.is_null())) };
 }

@@ -26,7 +26,10 @@ pub(crate) trait Destination {
     ///
     /// Context: may sleep.
     #[inline]
-    fn write<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
+    fn write<const N: usize>(&mut self, bytes: &[u8; N]) -> bool
+    where
+        Self: Sized,
+    {
         self.copy(bytes) == N
     }
 
@@ -52,7 +55,10 @@ pub(crate) trait Source {
     ///
     /// Context: may sleep.
     #[inline]
-    fn read<const N: usize>(&mut self) -> Option<[u8; N]> {
+    fn read<const N: usize>(&mut self) -> Option<[u8; N]>
+    where
+        Self: Sized,
+    {
         let mut bytes = [0; N];
         // SAFETY: Bytes may be treated as if they were not initialized, as long as nothing else than bytes is
         // written there: `copy` initializes some, and leaves the others.

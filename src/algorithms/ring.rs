@@ -99,7 +99,7 @@ impl Side {
 }
 
 /// The number of a slot, counted from the ring's beginning. It wraps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Index(u32);
 
 impl Index {

@@ -134,19 +134,26 @@ void ipcdemo_helper_set_current_state(unsigned int state)
 	set_current_state(state);
 }
 
-unsigned int ipcdemo_helper_alloc_user_pages(unsigned int nr, struct page **pages)
+/* The array has to be of null pointers. */
+unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresses)
 {
 	gfp_t gfp = GFP_USER | __GFP_ACCOUNT;
+	unsigned int got;
 
-	if (nr > 1)
-		return alloc_pages_bulk(gfp, nr, pages);
-	pages[0] = alloc_page(gfp);
-	return pages[0] ? 1 : 0;
+	if (nr == 1) {
+		addresses[0] = (void *)__get_free_page(gfp);
+		return addresses[0] ? 1 : 0;
+	}
+	got = alloc_pages_bulk(gfp, nr, (struct page **)addresses);
+	for (unsigned int i = 0; i < got; i++)
+		addresses[i] = page_address(addresses[i]);
+	return got;
 }
 
-void *ipcdemo_helper_page_address(struct page *page)
+void ipcdemo_helper_free_user_pages(void **addresses, unsigned int nr)
 {
-	return page_address(page);
+	for (unsigned int i = 0; i < nr; i++)
+		free_page((unsigned long)addresses[i]);
 }
 
 struct page *ipcdemo_helper_virt_to_page(void *address)
@@ -157,11 +164,6 @@ struct page *ipcdemo_helper_virt_to_page(void *address)
 int ipcdemo_helper_virt_page_count(void *address)
 {
 	return page_count(virt_to_page(address));
-}
-
-void ipcdemo_helper_release_user_pages(struct page **pages, int nr)
-{
-	release_pages(pages, nr);
 }
 
 static DEFINE_MUTEX(ipcdemo_fasync_mutex);

@@ -440,11 +440,14 @@ impl Pipe {
     }
 }
 
+/// Whether there was nothing to read, and something may come.
+struct MayCome(bool);
+
 /// Reading.
 impl Pipe {
     /// Takes what there is, up to what `to` has room for. Gives the error that ended it, if one did.
-    #[inline]
-    fn take(&self, reader: &mut Reader<'_>, to: &mut impl Destination, taken: &mut usize) -> Result {
+    #[inline(always)]
+    fn take(&self, reader: &mut Reader<'_>, to: &mut (impl Destination + ?Sized), taken: &mut usize) -> Result {
         while let Some(front) = reader.front() {
             let wanted = front.len().min(to.len());
             if front.copy(wanted, to) < wanted {
@@ -488,8 +491,21 @@ impl Pipe {
         Ok(())
     }
 
-    /// Inlined, as is [`Pipe::write_bytes`]: a call, and its result in memory, are a tenth of what a small one costs.
-    ///
+    /// Takes what there is now. Gives whether more may come, if that was nothing, and the state before if this
+    /// made room.
+    #[inline(always)]
+    fn read_once(
+        &self,
+        to: &mut (impl Destination + ?Sized),
+        taken: &mut usize,
+    ) -> (Result<MayCome>, Option<State>) {
+        let may_come = self.has_writers();
+        let read = self.ring.read(|reader| self.take(reader, to, taken));
+        let (result, before) = read.unwrap_or_else(|killed| (Err(killed), None));
+        let may_come = may_come && *taken == 0;
+        (result.map(|()| MayCome(may_come)), before)
+    }
+
     /// C: `anon_pipe_read`.
     #[inline(always)]
     fn read_bytes(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
@@ -497,33 +513,47 @@ impl Pipe {
             return Ok(0);
         }
         let mut taken = 0;
-        let mut wake_next_reader = false;
-        let (result, before) = loop {
-            let may_come = self.has_writers();
-            let read = self.ring.read(|reader| self.take(reader, to, &mut taken));
-            let (result, before) = read.unwrap_or_else(|killed| (Err(killed), None));
-            if taken > 0 || result.is_err() || !may_come {
-                break (result, before);
-            }
-            if request.is_nonblocking() {
-                if !self.has_writers() {
-                    continue;
-                }
-                break (Err(EAGAIN), before);
-            }
-            // Nothing was read, so that a signal may end it without a word.
-            self.wait_readable(&Wait::interruptible().exclusive())?;
-            wake_next_reader = true;
-        };
-        self.after_read(before, wake_next_reader);
+        let (mut result, mut before) = self.read_once(to, &mut taken);
+        let mut slept = false;
+        if let Ok(MayCome(true)) = result {
+            (result, before, taken, slept) = self.read_later(request, to, before)?;
+        }
+        self.after_read(before, slept);
         match taken {
-            0 => result.map(|()| 0),
+            0 => result.map(|_| 0),
             _ => Ok(taken),
         }
     }
 
+    /// Takes what there is once there is something. Apart as [`Pipe::write_rest`] is.
+    ///
+    /// Errors: `ERESTARTSYS` if a signal came first. Nothing was read then, so that it needs no word.
+    #[cold]
+    #[inline(never)]
+    fn read_later(
+        &self,
+        request: &IoRequest<'_>,
+        to: &mut dyn Destination,
+        mut before: Option<State>,
+    ) -> Result<(Result<MayCome>, Option<State>, usize, bool)> {
+        let (mut taken, mut slept) = (0, false);
+        loop {
+            if !request.is_nonblocking() {
+                self.wait_readable(&Wait::interruptible().exclusive())?;
+                slept = true;
+            } else if self.has_writers() {
+                return Ok((Err(EAGAIN), before, taken, slept));
+            }
+            let result;
+            (result, before) = self.read_once(to, &mut taken);
+            if !matches!(result, Ok(MayCome(true))) {
+                return Ok((result, before, taken, slept));
+            }
+        }
+    }
+
     /// Tells others what a read has changed. `before` is what there was when it made room, if it did.
-    #[inline]
+    #[inline(always)]
     fn after_read(&self, before: Option<State>, slept: bool) {
         let wake_writer = before.is_some_and(|state| state.is_full(self.ring.max_usage()));
         let wake_next_reader = slept && !self.ring.state().is_empty();
@@ -551,17 +581,18 @@ enum Ended {
 impl Pipe {
     /// Adds what there is room for: to the last buffer first, at the beginning of a write, and then in new
     /// ones.
-    #[inline]
+    #[inline(always)]
     fn add_to(
         &self,
         writer: &mut Writer<'_>,
         request: &IoRequest<'_>,
-        from: &mut impl Source,
+        from: &mut (impl Source + ?Sized),
         first: bool,
         added: &mut usize,
     ) -> Ended {
+        let packet = is_packetized(request.file());
         if first {
-            match writer.merge(from, is_packetized(request.file())) {
+            match writer.merge(from, packet) {
                 Ok(len) => *added += len,
                 Err(error) => return Ended::Failed(error),
             }
@@ -572,7 +603,7 @@ impl Pipe {
                     self.wake_reader(Waker::GoesOn);
                 }
             }
-            match writer.push(from, is_packetized(request.file())) {
+            match writer.push(from, packet) {
                 Ok(len) => *added += len,
                 Err(Refused::Full) => return Ended::Full,
                 Err(Refused::NoMemory) => return Ended::Failed(ENOMEM),
@@ -583,6 +614,7 @@ impl Pipe {
     }
 
     /// Nobody will read this.
+    #[cold]
     fn broken(request: &IoRequest<'_>) -> Ended {
         if !request.no_signal() {
             send_sigpipe();
@@ -590,6 +622,28 @@ impl Pipe {
         Ended::Failed(EPIPE)
     }
 
+    /// Adds what there is room for now, at the beginning of a write or later. Gives what was published, too.
+    #[inline(always)]
+    fn write_once(
+        &self,
+        request: &IoRequest<'_>,
+        from: &mut (impl Source + ?Sized),
+        first: bool,
+        added: &mut usize,
+    ) -> (Ended, Option<Published>) {
+        let wrote = self.ring.write(|writer| {
+            if self.has_readers() {
+                self.add_to(writer, request, from, first, added)
+            } else {
+                Self::broken(request)
+            }
+        });
+        wrote.unwrap_or_else(|killed| (Ended::Failed(killed), None))
+    }
+
+    /// Inlined up to where it waits, as is [`Pipe::read_bytes`]: a call, and its result in memory, are a tenth
+    /// of what a small write costs.
+    ///
     /// C: `anon_pipe_write`.
     #[inline(always)]
     fn write_bytes(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
@@ -597,52 +651,60 @@ impl Pipe {
             return Ok(0);
         }
         let mut added = 0;
-        let mut first = true;
-        let mut wake_next_writer = false;
-        let (ended, was_empty) = loop {
-            let wrote = self.ring.write(|writer| {
-                if self.has_readers() {
-                    self.add_to(writer, request, from, first, &mut added)
-                } else {
-                    Self::broken(request)
-                }
-            });
-            let (ended, published) = wrote.unwrap_or_else(|killed| (Ended::Failed(killed), None));
-            let was_empty = published.is_some_and(Published::was_empty);
-            first = false;
-            match ended {
-                Ended::Full => {
-                    // If readers took something before they could see the ring full they told nobody of
-                    // the room, and who waits for the edge after a short write would wait for ever.
-                    let filled = published.is_none_or(|it| it.filled(self.ring.max_usage()));
-                    if filled && (request.is_nonblocking()) {
-                        break (Ended::Failed(EAGAIN), was_empty);
-                    }
-                    if filled && signal_pending() {
-                        break (Ended::Failed(ERESTARTSYS), was_empty);
-                    }
-                    if was_empty && self.rd_wait.is_active() {
-                        self.wake_reader(Waker::IsDone);
-                    }
-                    if filled {
-                        self.fasync_readers.notify(Band::In);
-                        // A signal is looked for once there is no room again.
-                        let _ = self.wait_writable(&Wait::interruptible().exclusive());
-                        wake_next_writer = true;
-                    }
-                }
-                ended => break (ended, was_empty),
-            }
-        };
-        self.after_write(was_empty, wake_next_writer);
+        let (mut ended, mut published) = self.write_once(request, from, true, &mut added);
+        let mut slept = false;
+        if matches!(ended, Ended::Full) {
+            (ended, published, added, slept) = self.write_rest(request, from, published, added);
+        }
+        self.after_write(published.is_some_and(Published::was_empty), slept);
         match ended {
             Ended::Failed(error) if added == 0 => Err(error),
             _ => Ok(added),
         }
     }
 
+    /// Goes on where there was no room, once there is some. `published` is what the last turn did.
+    ///
+    /// Apart, and for a source of any kind, so that the compiler sees in a write no more than one turn.
+    #[cold]
+    #[inline(never)]
+    fn write_rest(
+        &self,
+        request: &IoRequest<'_>,
+        from: &mut dyn Source,
+        mut published: Option<Published>,
+        mut added: usize,
+    ) -> (Ended, Option<Published>, usize, bool) {
+        let mut slept = false;
+        loop {
+            // If readers took something before they could see the ring full they told nobody of the room, and
+            // who waits for the edge after a short write would wait for ever.
+            let filled = published.is_none_or(|it| it.filled(self.ring.max_usage()));
+            if filled && request.is_nonblocking() {
+                return (Ended::Failed(EAGAIN), published, added, slept);
+            }
+            if filled && signal_pending() {
+                return (Ended::Failed(ERESTARTSYS), published, added, slept);
+            }
+            if published.is_some_and(Published::was_empty) && self.rd_wait.is_active() {
+                self.wake_reader(Waker::IsDone);
+            }
+            if filled {
+                self.fasync_readers.notify(Band::In);
+                // A signal is looked for once there is no room again.
+                let _ = self.wait_writable(&Wait::interruptible().exclusive());
+                slept = true;
+            }
+            let ended;
+            (ended, published) = self.write_once(request, from, false, &mut added);
+            if !matches!(ended, Ended::Full) {
+                return (ended, published, added, slept);
+            }
+        }
+    }
+
     /// Tells others what a write has changed.
-    #[inline]
+    #[inline(always)]
     fn after_write(&self, was_empty: bool, slept: bool) {
         let wake_reader = was_empty || self.edge_polled.load(Relaxed) != 0;
         let wake_next_writer = slept && self.ring.has_room();
