@@ -737,7 +737,11 @@ impl<'a> Writer<'a> {
     ///
     /// Errors: `EFAULT`, with nothing added.
     #[inline(always)]
-    pub(crate) fn merge(&mut self, from: &mut (impl Source + ?Sized), packet: bool) -> Result<usize> {
+    pub(crate) fn merge(
+        &mut self,
+        from: &mut (impl Source + ?Sized),
+        packet: bool,
+    ) -> Result<usize> {
         if self.known.is_empty() || self.begun != 0 || self.over {
             return Ok(0);
         }
@@ -896,7 +900,9 @@ impl<'a> Writer<'a> {
         if memory.is_null() {
             let (ring, next, room) = (self.ring, self.known.head().plus(self.begun), self.room);
             // SAFETY: The claim is held, and so many slots are free.
-            return self.pages.take(|| unsafe { ring.lacking(next, room, bytes) });
+            return self
+                .pages
+                .take(|| unsafe { ring.lacking(next, room, bytes) });
         }
         // splice(2) shared it, with a pipe of the kernel's.
         //
@@ -1048,7 +1054,8 @@ impl Pages {
         let wanted = wanted.clamp(1, Self::MAX) as c_uint;
         // SAFETY: There is room for so many pointers. They are null, and filled in from the first on.
         // INVARIANT: So many are pages' addresses.
-        self.len = unsafe { bindings::get_user_pages_bulk(wanted, self.pages.as_mut_ptr().cast()) } as usize;
+        self.len = unsafe { bindings::get_user_pages_bulk(wanted, self.pages.as_mut_ptr().cast()) }
+            as usize;
     }
 
     #[inline(never)]

@@ -447,7 +447,12 @@ struct MayCome(bool);
 impl Pipe {
     /// Takes what there is, up to what `to` has room for. Gives the error that ended it, if one did.
     #[inline(always)]
-    fn take(&self, reader: &mut Reader<'_>, to: &mut (impl Destination + ?Sized), taken: &mut usize) -> Result {
+    fn take(
+        &self,
+        reader: &mut Reader<'_>,
+        to: &mut (impl Destination + ?Sized),
+        taken: &mut usize,
+    ) -> Result {
         while let Some(front) = reader.front() {
             let wanted = front.len().min(to.len());
             if front.copy(wanted, to) < wanted {
