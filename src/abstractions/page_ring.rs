@@ -21,6 +21,7 @@ use crate::{
 };
 use core::{
     cell::UnsafeCell,
+    hint::assert_unchecked,
     mem::{replace, MaybeUninit},
     ops::Range,
     ptr::{self, NonNull},
@@ -38,6 +39,12 @@ const _: () = assert!(PAGE_SIZE == BUFFER_MAX as usize);
 /// Of so many buffers a reader or a writer that goes on tells the other side: often enough for both to be at
 /// work at the same time, and seldom enough not to be felt.
 const BATCH: u32 = 4;
+
+/// The slot whose memory stays there when readers are done with its buffer, for the next one there. With the page
+/// of the last buffer, which a writer may be about to merge into, that makes the two pages that the original
+/// keeps. It is not the first slot: a write of all that an empty pipe holds often begins there, and would find
+/// both.
+const KEEPER: Index = Index::SECOND;
 
 /// Whether so many buffers are one batch, or some.
 #[inline]
@@ -81,8 +88,8 @@ impl Slot {
 ///
 /// # Invariants
 ///
-/// - `slots` has a length that is a power of two and not below `max_usage`. It is replaced only by who has
-///   both claims.
+/// - `slots` has a length that is a power of two, not below `max_usage` and not above `SLOTS_MAX`. It is
+///   replaced only by who has both claims.
 /// - Slots in use, from the word's tail up to its head, have memory. They belong to who has the readers'
 ///   claim; but of the last one only the bytes up to the word's end do, and its memory stays where it is, so
 ///   that who has the writers' claim may write behind that.
@@ -211,30 +218,71 @@ impl PageRing {
         self.max_usage() - state.occupancy()
     }
 
-    /// How many of the slots from `first` on that so many bytes go to lack memory, of so many that there are.
+    /// Frees what readers have left in the slot before those that a writer began, if the ring is empty in
+    /// `state` and that is not done.
+    ///
+    /// Who publishes does this, in the very state that it publishes from, so that in the slots that are free
+    /// no more than one page is left from the times when the ring was empty; and one in [`KEEPER`].
+    ///
+    /// # Safety
+    ///
+    /// The writers' claim is held, `state` is the word's state since, and so many slots were begun from its head
+    /// on.
+    #[inline]
+    unsafe fn settle(&self, state: State, begun: u32, settled: &mut bool, pages: &mut Pages) {
+        if *settled || !state.is_empty() {
+            return;
+        }
+        *settled = true;
+        // Pairs with `update` by the reader who left it (src/algorithms/ring.rs): `state` came without order.
+        self.state();
+        // SAFETY: With the claim the slots are there. No slot is in use, and this one was not begun either, so
+        // that it is ours.
+        unsafe {
+            if (begun as usize) < (*self.slots.get()).len() {
+                pages.put((*self.slot(state.head().before())).take());
+            }
+        }
+    }
+
+    /// How many pages it takes to put so many bytes into the slots from `next` on, `free` of them.
     ///
     /// # Safety
     ///
     /// The writers' claim is held, and those slots are free.
-    unsafe fn lacking(&self, first: Index, slots: u32, bytes: usize) -> usize {
-        let wanted = bytes.div_ceil(PAGE_SIZE).min(Pages::MAX) as u32;
-        (0..wanted.min(slots))
-            // SAFETY: By the function's requirements.
-            .filter(|&n| unsafe { (*self.slot(first.plus(n))).memory.is_null() })
-            .count()
+    unsafe fn lacking(&self, next: Index, free: u32, bytes: usize) -> usize {
+        let wanted = bytes.div_ceil(PAGE_SIZE).min(free as usize);
+        // SAFETY: The claim is held.
+        let slots = unsafe { (*self.slots.get()).len() } as u32;
+        // SAFETY: By the function's requirements, the slot is free, if it is one of those.
+        let kept = (KEEPER.ahead_of(next, slots) as usize) < wanted
+            && unsafe { !(*self.slot(KEEPER)).memory.is_null() };
+        wanted - usize::from(kept)
     }
 
     /// Runs `f` with the tail claimed; waits while another reader has it. What `f` consumed is published
     /// then, which is a full barrier. Gives the state before as well, if that made room.
     ///
     /// Context: may sleep. Errors: `ERESTARTSYS` if the task is being killed.
-    #[inline(always)]
     pub(crate) fn read<R>(
         &self,
         f: impl FnOnce(&mut Reader<'_>) -> R,
     ) -> Result<(R, Option<State>)> {
         let known = self.claim(Side::Read, Patience::Killable)?;
         Ok(self.with_tail(known, f))
+    }
+
+    /// As [`PageRing::read`], but for who is there to read: if nothing is, and nobody else at it, `f` is not run.
+    ///
+    /// A look whether anything may come has to come before it.
+    #[inline(always)]
+    pub(crate) fn read_filled<R>(
+        &self,
+        f: impl FnOnce(&mut Reader<'_>) -> R,
+    ) -> Result<Option<(R, Option<State>)>> {
+        let turn = self.turn(Side::Read, Patience::Killable);
+        let known = self.word.claim_filled(&turn)?;
+        Ok(known.map(|known| self.with_tail(known, f)))
     }
 
     /// As [`PageRing::read`], if no other reader has the tail.
@@ -316,8 +364,8 @@ impl PageRing {
 
     /// Publishes buffers of a writer who goes on.
     #[inline(never)]
-    fn push_and_keep(&self, buffers: u32, end: u32) -> State {
-        self.word.push(buffers, end, Claim::Kept)
+    fn push_and_keep(&self, buffers: u32, end: u32, prepare: impl FnMut(State)) -> State {
+        self.word.push(buffers, end, Claim::Kept, prepare)
     }
 
     /// Lets the next have a claim that was let go of.
@@ -343,9 +391,11 @@ impl PageRing {
     #[inline]
     unsafe fn slot(&self, index: Index) -> *mut Slot {
         // SAFETY: The slots are not replaced while the caller has a claim, so that nobody has a mutable
-        // reference to the vector, and the number is brought down to its length.
+        // reference to the vector, and the number is brought down to its length. That has these bounds by the
+        // type invariants, which spares the compiler to bring it down twice.
         unsafe {
             let slots = &*self.slots.get();
+            assert_unchecked(1 <= slots.len() && slots.len() <= SLOTS_MAX as usize);
             slots
                 .as_ptr()
                 .cast_mut()
@@ -371,14 +421,15 @@ impl PinnedDrop for PageRing {
 ///
 /// - The claim on the tail is held.
 /// - `known` has the word's tail, and the head and the end that the word had at one moment since it was taken.
-///   `done` slots from its tail on, none of them the last, were emptied of their memory; `remaining` are left.
+///   `done` slots from its tail on, none of them the last, were emptied of their memory, of `limit` that are
+///   known.
 /// - Of the first slot that is not done with something is left, unless there is none, or `drained` is set: then
 ///   it is the last one, and all of it was taken.
 pub(crate) struct Reader<'a> {
     ring: &'a PageRing,
     known: State,
     done: u32,
-    remaining: u32,
+    limit: u32,
     drained: bool,
     handed_back: bool,
     /// What it is done with. It is not a part of this, so that the compiler may keep the rest in registers.
@@ -406,7 +457,7 @@ impl<'a> Reader<'a> {
             ring,
             known,
             done: 0,
-            remaining: known.occupancy(),
+            limit: known.occupancy(),
             drained: false,
             handed_back: false,
             pages,
@@ -433,7 +484,7 @@ impl<'a> Reader<'a> {
     /// The slot is in use.
     #[inline]
     unsafe fn rest(&self, slot: *mut Slot) -> (u32, bool) {
-        let last = self.remaining == 1;
+        let last = self.done + 1 == self.limit;
         // SAFETY: The slot is in use, so that it and the cursor are ours, but for the last one's end.
         unsafe {
             let end = if last {
@@ -448,12 +499,12 @@ impl<'a> Reader<'a> {
     /// The first buffer that has something to read.
     #[inline(always)]
     pub(crate) fn front(&mut self) -> Option<Front<'_, 'a>> {
-        if self.drained || self.remaining == 0 {
+        if self.drained || self.done == self.limit {
             if self.handed_back {
                 return None;
             }
             self.refresh();
-            if self.drained || self.remaining == 0 {
+            if self.drained || self.done == self.limit {
                 return None;
             }
         }
@@ -483,6 +534,7 @@ impl<'a> Reader<'a> {
         let before = self.ring.pop_and_keep(done);
         // INVARIANT: The tail moved along.
         self.known = self.known.popped(done);
+        self.limit -= done;
         self.handed_back = true;
         Some(before)
     }
@@ -490,7 +542,7 @@ impl<'a> Reader<'a> {
     /// Looks anew at what there is. The tail is as it was.
     fn refresh(&mut self) {
         self.known = self.ring.state();
-        self.remaining = self.known.occupancy() - self.done;
+        self.limit = self.known.occupancy();
         if !self.drained {
             return;
         }
@@ -507,8 +559,7 @@ impl<'a> Reader<'a> {
         };
     }
 
-    /// Is done with a buffer. The first slot's memory stays there, for the buffer that will be in it next time:
-    /// with what [`Reader::publish`] leaves that is as much as the original keeps, two pages.
+    /// Is done with a buffer.
     ///
     /// # Safety
     ///
@@ -518,20 +569,19 @@ impl<'a> Reader<'a> {
         // SAFETY: The slot is in use and not the last one, so that it and its memory are ours, as is the
         // cursor.
         unsafe {
-            if !ptr::eq(slot, self.ring.slot(Index::default())) {
+            if !ptr::eq(slot, self.ring.slot(KEEPER)) {
                 self.pages.put((*slot).take());
             }
             *self.cursor() = 0;
         }
         self.done += 1;
-        self.remaining -= 1;
     }
 
     /// How many bytes there are to read.
     pub(crate) fn count(&self) -> usize {
         let mut sum = 0;
         let mut index = self.known.tail().plus(self.done);
-        for left in (1..=self.remaining).rev() {
+        for left in (1..=self.limit - self.done).rev() {
             // SAFETY: The slot is in use, and ours, but for the last one's end.
             sum += unsafe {
                 let slot = self.ring.slot(index);
@@ -688,16 +738,19 @@ pub(crate) enum Refused {
 ///
 /// # Invariants
 ///
-/// - The claim on the head is held, unless `over` is set; then there is no `room`.
+/// - The claim on the head is held, unless `over` is set; then nothing was begun, nor may be.
 /// - `known` was the word's state since it was taken, and `begun` slots from its head on have memory and a
-///   buffer in it; the last of them ends at `end`. By that state `room` more slots may be begun.
+///   buffer in it; the last of them ends at `end`. By that state `limit` slots may be begun.
+/// - If `settled` is set, the slot before those is free, and has no memory.
 pub(crate) struct Writer<'a> {
     ring: &'a PageRing,
     known: State,
     begun: u32,
     end: u32,
-    room: u32,
+    limit: u32,
     over: bool,
+    /// Whether there is no memory left in the slot before those that were begun.
+    settled: bool,
     /// What it allocated, as in [`Reader`].
     pages: &'a mut Pages,
 }
@@ -711,8 +764,9 @@ impl<'a> Writer<'a> {
             known,
             begun: 0,
             end: 0,
-            room: ring.room(known),
+            limit: ring.room(known),
             over: false,
+            settled: false,
             pages,
         }
     }
@@ -725,8 +779,7 @@ impl<'a> Writer<'a> {
     #[inline]
     fn know(&mut self, state: State) {
         self.known = state;
-        // What was begun fits, by any state since it was.
-        self.room = self.ring.room(state) - self.begun;
+        self.limit = self.ring.room(state);
     }
 
     /// Adds to the last buffer what goes there by [`mergeable`]. Gives how much that was.
@@ -777,13 +830,13 @@ impl<'a> Writer<'a> {
         unsafe { (*slot).end = new_end as u16 };
         // INVARIANT: The bytes up to the new end are initialized.
         match self.ring.word.merge(new_end, claim) {
-            Ok(_) if claim == Claim::LetGo => (self.over, self.room) = (true, 0),
+            Ok(_) if claim == Claim::LetGo => (self.over, self.limit) = (true, 0),
             Ok(_) => self.refresh(),
             Err(Gone) => {
                 // INVARIANT: The slot has memory and a buffer in it, which ends there.
                 // SAFETY: The claim is held, and what the last buffer was in is done with.
                 let known = unsafe { Self::move_on(self.ring, end..new_end, packet) };
-                self.begun = 1;
+                (self.begun, self.settled) = (1, true);
                 self.know(known);
                 self.end = new_end;
             }
@@ -828,7 +881,14 @@ impl<'a> Writer<'a> {
             return None;
         }
         let begun = replace(&mut self.begun, 0);
-        let before = self.ring.push_and_keep(begun, self.end);
+        let before = self.ring.push_and_keep(begun, self.end, |state| {
+            // SAFETY: The claim is held, and so many slots were begun.
+            unsafe {
+                self.ring
+                    .settle(state, begun, &mut self.settled, self.pages)
+            }
+        });
+        self.settled = false;
         // INVARIANT: The head moved along.
         self.refresh();
         Some(Published { before, begun })
@@ -845,10 +905,10 @@ impl<'a> Writer<'a> {
         from: &mut (impl Source + ?Sized),
         packet: bool,
     ) -> Result<usize, Refused> {
-        if self.room == 0 {
+        if self.begun == self.limit {
             assert!(!self.over);
             self.refresh();
-            if self.room == 0 {
+            if self.begun == self.limit {
                 return Err(Refused::Full);
             }
         }
@@ -874,7 +934,6 @@ impl<'a> Writer<'a> {
         // INVARIANT: The slot has memory and a buffer in it, which ends here.
         self.end = copied as u32;
         self.begun += 1;
-        self.room -= 1;
         Ok(copied)
     }
 
@@ -892,13 +951,21 @@ impl<'a> Writer<'a> {
         // SAFETY: The claim is held and there is room, so that the slot is not in use, but ours. If no slot is
         // in use the one before is ours, too.
         let (memory, shared) = unsafe {
-            if (*slot).memory.is_null() && self.begun == 0 && self.is_empty() {
-                slot = self.ring.slot(self.known.head().before());
+            if self.begun == 0 && self.is_empty() {
+                self.settled = true;
+                let left = self.ring.slot(self.known.head().before());
+                if (*slot).memory.is_null() {
+                    slot = left;
+                } else if !ptr::eq(slot, left) {
+                    // One is enough.
+                    self.pages.put((*left).take());
+                }
             }
             ((*slot).take(), (*slot).shared)
         };
         if memory.is_null() {
-            let (ring, next, room) = (self.ring, self.known.head().plus(self.begun), self.room);
+            let (ring, next) = (self.ring, self.known.head().plus(self.begun));
+            let room = self.limit - self.begun;
             // SAFETY: The claim is held, and so many slots are free.
             return self
                 .pages
@@ -931,7 +998,13 @@ impl<'a> Writer<'a> {
         let begun = self.begun;
         let mut published = None;
         if begun > 0 {
-            let before = self.ring.word.push(begun, self.end, Claim::LetGo);
+            let before = self.ring.word.push(begun, self.end, Claim::LetGo, |state| {
+                // SAFETY: As in `hand_over`: the claim is held until this succeeds.
+                unsafe {
+                    self.ring
+                        .settle(state, begun, &mut self.settled, self.pages)
+                }
+            });
             published = Some(Published { before, begun });
         } else if !self.over {
             self.ring.word.let_go(Side::Write);

@@ -154,16 +154,17 @@ impl Current {
         let (taken, before) = loop {
             let mut may_come = pipe.has_writers();
             let awaited = || self.wr_wait().is_active();
-            let (taken, before) = pipe.ring.read(&self.task, |reader| {
+            let read = pipe.ring.read_filled(&self.task, |reader| {
                 reader.take(limit, awaited, |before| self.made_room(before))
             });
             if pipe.has(PipeFault::WritersAfterRing) {
                 may_come = pipe.has_writers();
             }
-            if !taken.is_empty() || !may_come {
-                break (taken, before);
+            match read {
+                Some(read) if !read.0.is_empty() => break read,
+                _ if !may_come => return Vec::new(),
+                _ => seen("empty"),
             }
-            seen("empty");
             self.rd_wait()
                 .wait_until(true, || pipe.is_readable().then_some(()));
             wake_next_reader = true;

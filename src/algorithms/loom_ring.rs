@@ -30,11 +30,17 @@ const SCALE: u32 = BUFFER_MAX / PAGE as u32;
 /// Of so many buffers a reader or a writer that goes on tells the other side.
 const BATCH: u32 = 1;
 
+/// The slot whose memory readers leave there.
+const KEEPER: Index = Index::SECOND;
+
 /// What a page that was freed has in it.
 const FREED: u8 = u8::MAX;
 
 /// What a buffer must not be without.
 pub(crate) const NO_MEMORY: &str = "a buffer has no memory";
+
+/// What two pages are enough for.
+pub(crate) const TOO_MUCH_KEPT: &str = "more is kept than the original keeps";
 
 /// What is broken in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +57,14 @@ pub(crate) enum RingFault {
     MergeWithoutUse,
     /// A writer takes the memory of a buffer that is in use.
     TakeWithoutEmpty,
-    /// Where a buffer ends is written down after the one behind it was published.
-    SealAfterPush,
+    /// Where a buffer ends that was merged into is written down after that was published.
+    EndAfterMerge,
+    /// A writer publishes a buffer and does not look what readers have left meanwhile.
+    PublishUnsettled,
+    /// A writer who does look goes by a state that came without order.
+    SettleWithoutOrder,
+    /// A writer who finds memory in its slot leaves what readers left in the last one, too.
+    LeftPilesUp,
     /// What was there before a change is taken for what was there when the claim was taken.
     StateOfClaim,
     /// Who lets go of a claim does not wake who waits for it.
@@ -186,16 +198,17 @@ impl PageRing {
         !self.state().is_full(self.max_usage())
     }
 
-    pub(crate) fn read<R>(
+    pub(crate) fn read_filled<R>(
         &self,
         task: &Rc<Task>,
         f: impl FnOnce(&mut Reader<'_>) -> R,
-    ) -> (R, Option<State>) {
-        let known = self.claim(Side::Read, task);
+    ) -> Option<(R, Option<State>)> {
+        let Ok(known) = self.word.claim_filled(&self.turn(Side::Read, task));
+        let known = known?;
         let mut reader = Reader::new(self, known);
         let result = f(&mut reader);
         let before = reader.publish(task);
-        (result, before.map(|before| self.before(before, known)))
+        Some((result, before.map(|before| self.before(before, known))))
     }
 
     pub(crate) fn write<R>(
@@ -292,6 +305,7 @@ impl PageRing {
         self.write_turns.end();
         let in_slots = self.slots.get().iter().filter_map(Slot::take).count();
         assert_eq!(in_slots, self.pages.get(), "a page is lost");
+        assert!(in_slots <= 2, "{TOO_MUCH_KEPT}");
     }
 }
 
@@ -299,6 +313,13 @@ impl PageRing {
 struct SlotRef {
     slots: Rc<[Slot]>,
     index: usize,
+}
+
+impl SlotRef {
+    /// Whether it is the slot with this number.
+    fn is(&self, index: Index) -> bool {
+        self.index == index.slot(self.slots.len() as u32)
+    }
 }
 
 impl Deref for SlotRef {
@@ -314,6 +335,8 @@ pub(crate) struct Reader<'a> {
     ring: &'a PageRing,
     known: State,
     done: u32,
+    limit: u32,
+    drained: bool,
     handed_back: bool,
     freed: Vec<Page>,
 }
@@ -324,6 +347,8 @@ impl<'a> Reader<'a> {
             ring,
             known,
             done: 0,
+            limit: known.occupancy(),
+            drained: false,
             handed_back: false,
             freed: Vec::new(),
         }
@@ -333,12 +358,8 @@ impl<'a> Reader<'a> {
         self.ring.slot(self.known.tail().plus(self.done))
     }
 
-    fn remaining(&self) -> u32 {
-        self.known.occupancy() - self.done
-    }
-
     fn rest(&self, slot: &Slot) -> (u32, bool) {
-        let last = self.remaining() == 1;
+        let last = self.done + 1 == self.limit;
         let end = if last {
             self.known.end()
         } else {
@@ -349,34 +370,43 @@ impl<'a> Reader<'a> {
 
     fn refresh(&mut self) {
         self.known = self.ring.state();
+        self.limit = self.known.occupancy();
+        if !self.drained {
+            return;
+        }
+        let slot = self.slot();
+        self.drained = match self.rest(&slot) {
+            (0, true) => true,
+            (0, false) => {
+                self.retire(&slot);
+                false
+            }
+            _ => false,
+        };
     }
 
-    fn retire(&mut self, slot: &Slot) {
-        self.freed.extend(slot.take());
+    fn retire(&mut self, slot: &SlotRef) {
+        if !slot.is(KEEPER) {
+            self.freed.extend(slot.take());
+        }
         self.ring.cursor.set(0);
         self.done += 1;
     }
 
-    fn front(&mut self) -> Option<(SlotRef, u32)> {
-        let mut refreshed = false;
-        loop {
-            if self.remaining() != 0 {
-                let slot = self.slot();
-                match self.rest(&slot) {
-                    (0, false) => {
-                        self.retire(&slot);
-                        continue;
-                    }
-                    (0, true) => {}
-                    (len, _) => return Some((slot, len)),
-                }
-            }
-            if self.handed_back || refreshed {
+    fn front(&mut self) -> Option<(SlotRef, u32, bool)> {
+        if self.drained || self.done == self.limit {
+            if self.handed_back {
                 return None;
             }
-            refreshed = true;
             self.refresh();
+            if self.drained || self.done == self.limit {
+                return None;
+            }
         }
+        let slot = self.slot();
+        let (len, last) = self.rest(&slot);
+        assert_ne!(len, 0, "nothing is left of the first buffer");
+        Some((slot, len, last))
     }
 
     fn hand_back(&mut self, awaited: impl FnOnce() -> bool) -> Option<State> {
@@ -386,6 +416,7 @@ impl<'a> Reader<'a> {
         let done = take(&mut self.done);
         let before = self.ring.word.pop(done, Claim::Kept);
         self.known = self.known.popped(done);
+        self.limit -= done;
         self.handed_back = true;
         Some(before)
     }
@@ -399,13 +430,19 @@ impl<'a> Reader<'a> {
         made_room: impl Fn(State),
     ) -> Vec<u8> {
         let mut taken = Vec::new();
-        while let Some((slot, len)) = self.front() {
-            let len = (limit - taken.len()).min((len / SCALE) as usize);
+        while let Some((slot, all, last)) = self.front() {
+            let len = (limit - taken.len()).min((all / SCALE) as usize);
             let cursor = self.ring.cursor.get();
             let offset = ((slot.start.get() + cursor) / SCALE) as usize;
             let page = slot.memory.get().expect(NO_MEMORY);
             taken.extend(page.0[offset..offset + len].iter().map(Plain::get));
-            self.ring.cursor.set(cursor + len as u32 * SCALE);
+            let consumed = len as u32 * SCALE;
+            if consumed < all || last {
+                self.drained = consumed == all;
+                self.ring.cursor.set(cursor + consumed);
+            } else {
+                self.retire(&slot);
+            }
             if taken.len() == limit {
                 break;
             }
@@ -419,20 +456,15 @@ impl<'a> Reader<'a> {
 
     fn publish(&mut self, task: &Rc<Task>) -> Option<State> {
         let before = loop {
-            if self.remaining() == 0 {
+            if !self.drained {
                 break self.pop();
             }
-            let slot = self.slot();
-            match self.rest(&slot) {
-                (0, false) => self.retire(&slot),
-                (0, true) => match self.drain(&slot) {
-                    Ok(before) => break Some(before),
-                    Err(More) => {
-                        seen("more");
-                        self.refresh();
-                    }
-                },
-                _ => break self.pop(),
+            match self.drain() {
+                Ok(before) => break Some(before),
+                Err(More) => {
+                    seen("more");
+                    self.refresh();
+                }
             }
         };
         self.ring.pass(Side::Read, task);
@@ -442,8 +474,9 @@ impl<'a> Reader<'a> {
         before
     }
 
-    fn drain(&mut self, slot: &Slot) -> Result<State, More> {
+    fn drain(&mut self) -> Result<State, More> {
         let ring = self.ring;
+        let slot = self.slot();
         let freed = ring
             .has(RingFault::DrainAndFree)
             .then(|| slot.take())
@@ -507,6 +540,7 @@ pub(crate) struct Writer<'a> {
     begun: u32,
     end: u32,
     over: bool,
+    settled: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -517,6 +551,7 @@ impl<'a> Writer<'a> {
             begun: 0,
             end: 0,
             over: false,
+            settled: false,
         }
     }
 
@@ -543,11 +578,17 @@ impl<'a> Writer<'a> {
             Claim::Kept
         };
         let end_now = end + len as u32;
+        if !self.ring.has(RingFault::EndAfterMerge) {
+            slot.end.set(end_now);
+        }
         let result = if self.ring.has(RingFault::MergeWithoutUse) {
-            Ok(self.ring.word.push(0, end_now, claim))
+            Ok(self.ring.word.push(0, end_now, claim, |_| ()))
         } else {
             self.ring.word.merge(end_now, claim)
         };
+        if self.ring.has(RingFault::EndAfterMerge) {
+            slot.end.set(end_now);
+        }
         match result {
             Ok(_) if claim == Claim::LetGo => self.over = true,
             Ok(_) => self.refresh(),
@@ -567,8 +608,25 @@ impl<'a> Writer<'a> {
         }
         slot.memory.set(left);
         slot.start.set(start);
-        self.begun = 1;
+        slot.end.set(end);
+        (self.begun, self.settled) = (1, true);
         self.end = end;
+    }
+
+    fn settle(&mut self, state: State, begun: u32) {
+        if self.settled || !state.is_empty() || self.ring.has(RingFault::PublishUnsettled) {
+            return;
+        }
+        self.settled = true;
+        if !self.ring.has(RingFault::SettleWithoutOrder) {
+            self.ring.state();
+        }
+        if (begun as usize) < self.ring.slots.get().len() {
+            if let Some(page) = self.ring.slot(state.head().before()).take() {
+                seen("settled");
+                self.ring.free(page);
+            }
+        }
     }
 
     pub(crate) fn hand_over(&mut self) -> Option<Published> {
@@ -576,7 +634,11 @@ impl<'a> Writer<'a> {
             return None;
         }
         let begun = take(&mut self.begun);
-        let before = self.ring.word.push(begun, self.end, Claim::Kept);
+        let (ring, end) = (self.ring, self.end);
+        let before = ring
+            .word
+            .push(begun, end, Claim::Kept, |state| self.settle(state, begun));
+        self.settled = false;
         self.refresh();
         seen("handed over");
         Some(Published { before, begun })
@@ -597,53 +659,55 @@ impl<'a> Writer<'a> {
             return Err(Full);
         }
         let slot = self.ring.slot(self.known.head().plus(self.begun));
-        let mut memory = slot.take();
-        if memory.is_none() && self.begun == 0 {
-            memory = self.take_left();
-        }
-        let page = memory.unwrap_or_else(|| self.ring.allocate());
+        let page = self.memory(&slot).unwrap_or_else(|| self.ring.allocate());
         let (now, later) = from.split_at(from.len().min(PAGE));
         page.fill(0, now);
         *from = later;
+        self.end = now.len() as u32 * SCALE;
         slot.memory.set(Some(page));
         slot.start.set(0);
-        if !self.ring.has(RingFault::SealAfterPush) {
-            self.seal();
-        }
-        self.end = now.len() as u32 * SCALE;
+        slot.end.set(self.end);
         self.begun += 1;
         Ok(())
     }
 
-    fn take_left(&mut self) -> Option<Page> {
+    fn memory(&mut self, slot: &SlotRef) -> Option<Page> {
+        if self.begun != 0 {
+            return slot.take();
+        }
         self.refresh();
         if !self.known.is_empty() && !self.ring.has(RingFault::TakeWithoutEmpty) {
-            return None;
+            return slot.take();
         }
-        let left = self.ring.slot(self.known.head().before()).take()?;
-        seen("left");
-        Some(left)
-    }
-
-    fn seal(&self) {
-        let (index, end) = match self.begun {
-            0 if self.known.is_empty() => return,
-            0 => (self.known.head().before(), self.known.end()),
-            begun => (self.known.head().plus(begun - 1), self.end),
-        };
-        self.ring.slot(index).end.set(end);
+        self.settled = true;
+        let last = self.known.head().before();
+        let own = slot.take();
+        if own.is_some() && self.ring.has(RingFault::LeftPilesUp) {
+            return own;
+        }
+        let left = self.ring.slot(last).take();
+        if left.is_some() {
+            seen("left");
+        }
+        match (own, left) {
+            (Some(own), Some(left)) => {
+                seen("both left");
+                self.ring.free(left);
+                Some(own)
+            }
+            (own, left) => own.or(left),
+        }
     }
 
     fn publish(&mut self, task: &Rc<Task>) -> Option<Published> {
         let begun = self.begun;
         let mut published = None;
         if begun > 0 {
-            let before = self.ring.word.push(begun, self.end, Claim::LetGo);
+            let (ring, end) = (self.ring, self.end);
+            let before = ring
+                .word
+                .push(begun, end, Claim::LetGo, |state| self.settle(state, begun));
             published = Some(Published { before, begun });
-            if self.ring.has(RingFault::SealAfterPush) {
-                self.begun = 0;
-                self.seal();
-            }
         } else if !self.over {
             self.ring.word.let_go(Side::Write);
         }

@@ -99,10 +99,18 @@ impl Side {
 }
 
 /// The number of a slot, counted from the ring's beginning. It wraps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Index(u32);
 
 impl Index {
+    /// That of the second slot.
+    pub const SECOND: Self = Self(1);
+
+    /// How many slots come before it from `other` on, going around in an array of `slots`, a power of two.
+    pub const fn ahead_of(self, other: Self, slots: u32) -> u32 {
+        self.since(other) & (slots - 1)
+    }
+
     /// Where it is in an array of `slots`, a power of two.
     pub const fn slot(self, slots: u32) -> usize {
         (self.0 & (slots - 1)) as usize
@@ -272,6 +280,25 @@ impl Word {
         }
     }
 
+    /// Takes the readers' side, unless nobody has it and there is nothing to read: then it gives none. Waits
+    /// while somebody has it, and takes it then, whatever is there: who waits for a turn and leaves without one
+    /// would have to wake the next.
+    #[inline]
+    pub fn claim_filled<T: Turns>(&self, turns: &T) -> Result<Option<State>, T::Interrupted> {
+        let mut old = State(self.0.load(Relaxed));
+        while !old.is_claimed(Side::Read) {
+            if old.is_empty() {
+                return Ok(None);
+            }
+            // As in `try_claim`.
+            match self.0.cmpxchg(old.0, old.0 | Side::Read.claim(), Acquire) {
+                Ok(_) => return Ok(Some(old)),
+                Err(now) => old = State(now),
+            }
+        }
+        turns.wait_until(|| self.try_claim(Side::Read)).map(Some)
+    }
+
     /// Lets the next have the side that was let go of.
     ///
     /// The barrier between letting go and the look is that of `update`; it pairs with the one between going
@@ -292,10 +319,19 @@ impl Word {
 
     /// Publishes so many buffers at the head, the last of which ends there. Gives the state before.
     ///
-    /// For who has the writers' claim, and filled the slots.
+    /// For who has the writers' claim, and filled the slots. `prepare` is called for each state that this is
+    /// tried from, the one that it succeeds from the last. The state is looked at without order: who goes by it
+    /// to the slots takes another look first, [`Word::get`].
     #[inline]
-    pub fn push(&self, buffers: u32, end: u32, claim: Claim) -> State {
+    pub fn push(
+        &self,
+        buffers: u32,
+        end: u32,
+        claim: Claim,
+        mut prepare: impl FnMut(State),
+    ) -> State {
         self.update(Side::Write, claim, |state| {
+            prepare(state);
             Some(state.with_head(state.head().plus(buffers), end))
         })
         .unwrap_or_else(|state| state)
@@ -357,7 +393,7 @@ impl Word {
         &self,
         side: Side,
         claim: Claim,
-        step: impl Fn(State) -> Option<State>,
+        mut step: impl FnMut(State) -> Option<State>,
     ) -> Result<State, State> {
         let keep = match claim {
             Claim::Kept => u64::MAX,
@@ -453,6 +489,9 @@ mod tests {
             let before = (u64::from(first) + modulus - 1) % modulus;
             prop_assert_eq!(u64::from(Index(first).before().get()), before);
             prop_assert_eq!(later.slot(slots) as u64, model % u64::from(slots));
+            let ahead = later.ahead_of(Index(first), slots);
+            prop_assert_eq!(ahead, count % slots);
+            prop_assert_eq!(Index(first).plus(ahead).slot(slots), later.slot(slots));
         }
 
         /// Each number in the word is apart from the others, and from the claims.
@@ -688,7 +727,7 @@ mod tests {
                 from = later;
             }
             if begun > 0 {
-                self.word.push(begun, end, Claim::LetGo);
+                self.word.push(begun, end, Claim::LetGo, |_| ());
             } else {
                 self.word.let_go(Side::Write);
             }
@@ -721,7 +760,7 @@ mod tests {
                 let end = page.len() as u32;
                 let start = known.end() as usize;
                 *self.slot(known.head()) = Slot { start, page };
-                self.word.push(1, end, Claim::LetGo);
+                self.word.push(1, end, Claim::LetGo, |_| ());
             } else {
                 self.word.let_go(Side::Write);
             }

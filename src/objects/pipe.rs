@@ -440,9 +440,6 @@ impl Pipe {
     }
 }
 
-/// Whether there was nothing to read, and something may come.
-struct MayCome(bool);
-
 /// Reading.
 impl Pipe {
     /// Takes what there is, up to what `to` has room for. Gives the error that ended it, if one did.
@@ -496,21 +493,9 @@ impl Pipe {
         Ok(())
     }
 
-    /// Takes what there is now. Gives whether more may come, if that was nothing, and the state before if this
-    /// made room.
-    #[inline(always)]
-    fn read_once(
-        &self,
-        to: &mut (impl Destination + ?Sized),
-        taken: &mut usize,
-    ) -> (Result<MayCome>, Option<State>) {
-        let may_come = self.has_writers();
-        let read = self.ring.read(|reader| self.take(reader, to, taken));
-        let (result, before) = read.unwrap_or_else(|killed| (Err(killed), None));
-        let may_come = may_come && *taken == 0;
-        (result.map(|()| MayCome(may_come)), before)
-    }
-
+    /// Inlined, as is [`Pipe::write_bytes`]: a call, and its result in memory, are a tenth of what a small one
+    /// costs.
+    ///
     /// C: `anon_pipe_read`.
     #[inline(always)]
     fn read_bytes(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
@@ -518,43 +503,39 @@ impl Pipe {
             return Ok(0);
         }
         let mut taken = 0;
-        let (mut result, mut before) = self.read_once(to, &mut taken);
         let mut slept = false;
-        if let Ok(MayCome(true)) = result {
-            (result, before, taken, slept) = self.read_later(request, to, before)?;
-        }
+        let (result, before) = loop {
+            let may_come = self.has_writers();
+            match self
+                .ring
+                .read_filled(|reader| self.take(reader, to, &mut taken))?
+            {
+                Some(read) if taken > 0 || read.0.is_err() => break read,
+                _ if may_come => slept |= self.wait_for_more(*request)?,
+                _ => return Ok(0),
+            }
+        };
         self.after_read(before, slept);
         match taken {
-            0 => result.map(|_| 0),
+            0 => result.map(|()| 0),
             _ => Ok(taken),
         }
     }
 
-    /// Takes what there is once there is something. Apart as [`Pipe::write_rest`] is.
+    /// Waits until there is something to read, or nothing to come, if it may. Tells whether it did.
     ///
-    /// Errors: `ERESTARTSYS` if a signal came first. Nothing was read then, so that it needs no word.
-    #[cold]
+    /// Errors: `EAGAIN` if it may not, and something may come; `ERESTARTSYS` if a signal came. Nothing was read
+    /// so far, so that it needs no word.
     #[inline(never)]
-    fn read_later(
-        &self,
-        request: &IoRequest<'_>,
-        to: &mut dyn Destination,
-        mut before: Option<State>,
-    ) -> Result<(Result<MayCome>, Option<State>, usize, bool)> {
-        let (mut taken, mut slept) = (0, false);
-        loop {
-            if !request.is_nonblocking() {
-                self.wait_readable(&Wait::interruptible().exclusive())?;
-                slept = true;
-            } else if self.has_writers() {
-                return Ok((Err(EAGAIN), before, taken, slept));
-            }
-            let result;
-            (result, before) = self.read_once(to, &mut taken);
-            if !matches!(result, Ok(MayCome(true))) {
-                return Ok((result, before, taken, slept));
-            }
+    fn wait_for_more(&self, request: IoRequest<'_>) -> Result<bool> {
+        if !request.is_nonblocking() {
+            self.wait_readable(&Wait::interruptible().exclusive())?;
+            return Ok(true);
         }
+        if self.has_writers() {
+            return Err(EAGAIN);
+        }
+        Ok(false)
     }
 
     /// Tells others what a read has changed. `before` is what there was when it made room, if it did.
@@ -590,7 +571,7 @@ impl Pipe {
     fn add_to(
         &self,
         writer: &mut Writer<'_>,
-        request: &IoRequest<'_>,
+        request: IoRequest<'_>,
         from: &mut (impl Source + ?Sized),
         first: bool,
         added: &mut usize,
@@ -620,7 +601,7 @@ impl Pipe {
 
     /// Nobody will read this.
     #[cold]
-    fn broken(request: &IoRequest<'_>) -> Ended {
+    fn broken(request: IoRequest<'_>) -> Ended {
         if !request.no_signal() {
             send_sigpipe();
         }
@@ -631,7 +612,7 @@ impl Pipe {
     #[inline(always)]
     fn write_once(
         &self,
-        request: &IoRequest<'_>,
+        request: IoRequest<'_>,
         from: &mut (impl Source + ?Sized),
         first: bool,
         added: &mut usize,
@@ -646,8 +627,7 @@ impl Pipe {
         wrote.unwrap_or_else(|killed| (Ended::Failed(killed), None))
     }
 
-    /// Inlined up to where it waits, as is [`Pipe::read_bytes`]: a call, and its result in memory, are a tenth
-    /// of what a small write costs.
+    /// Inlined up to where it waits, as is [`Pipe::read_bytes`].
     ///
     /// C: `anon_pipe_write`.
     #[inline(always)]
@@ -656,10 +636,10 @@ impl Pipe {
             return Ok(0);
         }
         let mut added = 0;
-        let (mut ended, mut published) = self.write_once(request, from, true, &mut added);
+        let (mut ended, mut published) = self.write_once(*request, from, true, &mut added);
         let mut slept = false;
         if matches!(ended, Ended::Full) {
-            (ended, published, added, slept) = self.write_rest(request, from, published, added);
+            (ended, published, added, slept) = self.write_rest(*request, from, published, added);
         }
         self.after_write(published.is_some_and(Published::was_empty), slept);
         match ended {
@@ -675,7 +655,7 @@ impl Pipe {
     #[inline(never)]
     fn write_rest(
         &self,
-        request: &IoRequest<'_>,
+        request: IoRequest<'_>,
         from: &mut dyn Source,
         mut published: Option<Published>,
         mut added: usize,
