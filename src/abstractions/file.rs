@@ -177,6 +177,7 @@ impl Access {
 }
 
 /// One request to read or write.
+#[derive(Clone, Copy)]
 pub(crate) struct IoRequest<'a> {
     file: &'a LocalFile,
     /// `ki_flags` of the `struct kiocb`; read(2) and write(2) have none.

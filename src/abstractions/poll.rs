@@ -10,7 +10,7 @@ use crate::{
     bindings, //
 };
 use core::marker::PhantomData;
-use kernel::impl_flags;
+use kernel::{impl_flags, prelude::*};
 
 impl_flags!(
     /// A set of poll events, a `__poll_t`: what a poll reports, what a wake-up is about.
@@ -39,6 +39,11 @@ impl PollEvents {
     /// The set that a `__poll_t` stands for. `POLLFREE` is no event, and left out.
     pub(crate) const fn from_bits(bits: u32) -> Self {
         Self(bits & !bindings::POLLFREE)
+    }
+
+    /// The set that a wake-up's key stands for: `key_to_poll`.
+    pub(crate) fn of_key(key: *mut c_void) -> Self {
+        Self::from_bits(key.addr() as u32)
     }
 
     /// The `__poll_t` that C code expects.

@@ -257,6 +257,7 @@ fn described(args: &ipcdemo_wait_args) -> Result<Wait<'static>> {
     let mut wait = wait
         .until(deadline)
         .mask(events(args.mask)?)
+        .stamped()
         .linger(u64::from(args.linger_us) * 1000);
     if args.flags & IPCDEMO_WAIT_EXCLUSIVE != 0 {
         wait = wait.exclusive();
@@ -440,7 +441,7 @@ impl FileOperations for Waitq {
         if request.is_nonblocking() {
             return Err(EAGAIN);
         }
-        match self.queue.lock().sleep(&Wait::interruptible()) {
+        match self.queue.lock().sleep(&Wait::interruptible().stamped()) {
             Waited::Done((), _) => Ok(0),
             Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
         }

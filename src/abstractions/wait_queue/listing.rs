@@ -168,9 +168,9 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// When a task of this module's went to sleep.
+    /// When a task of this module's went to sleep, if it noted that: see [`Wait::stamped`](super::Wait::stamped).
     pub(crate) fn since(&self) -> Option<Deadline> {
-        Some(self.as_task()?.since())
+        self.as_task()?.since()
     }
 
     /// The task that waits, as far as that is known.

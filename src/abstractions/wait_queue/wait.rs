@@ -80,6 +80,7 @@ pub(crate) struct Wait<'a> {
     mask: PollEvents,
     deadline: Option<Deadline>,
     function: Option<&'a WakeFunction<'a>>,
+    stamped: bool,
     linger: u64,
 }
 
@@ -92,6 +93,7 @@ impl<'a> Wait<'a> {
             mask: PollEvents::empty(),
             deadline: None,
             function: None,
+            stamped: false,
             linger: 0,
         }
     }
@@ -154,6 +156,12 @@ impl<'a> Wait<'a> {
         self
     }
 
+    /// Notes the time, for who lists the queue.
+    pub(crate) const fn stamped(mut self) -> Self {
+        self.stamped = true;
+        self
+    }
+
     /// To study a race in [`Guard::sleep`](super::Guard::sleep): stay on the queue for so many
     /// nanoseconds once the time is up or a signal has come, where a wake-up still takes the task for a
     /// sleeper.
@@ -208,16 +216,7 @@ impl<'a> Wait<'a> {
     ///
     /// Context: may sleep.
     pub(super) fn sleep(&self) {
-        // Whoever can be interrupted may also choose by prctl(2) how late its timers may be, but what
-        // only a deadline ends has to end then.
-        const SIGNALS: u32 = kernel::bindings::TASK_INTERRUPTIBLE | kernel::bindings::TASK_WAKEKILL;
-        let slack = if self.state & SIGNALS != 0 {
-            // SAFETY: The current task is valid, and only it changes its slack.
-            unsafe { (*kernel::bindings::get_current()).timer_slack_ns }
-        } else {
-            0
-        };
-        sleep(self.deadline, slack);
+        sleep(self.deadline, self.state);
     }
 }
 
@@ -235,11 +234,20 @@ pub(super) enum Over {
 /// `schedule` would be called in its place.
 #[export_name = "ipcdemo_wait_event"]
 #[inline(never)]
-fn sleep(deadline: Option<Deadline>, slack: u64) -> bool {
+fn sleep(deadline: Option<Deadline>, state: u32) -> bool {
     let Some(Deadline(mut expires)) = deadline else {
         // SAFETY: It asks for nothing but that sleeping is allowed; where it is not, the scheduler says so.
         unsafe { kernel::bindings::schedule() };
         return false;
+    };
+    // Whoever can be interrupted may also choose by prctl(2) how late its timers may be, but what
+    // only a deadline ends has to end then.
+    const SIGNALS: u32 = kernel::bindings::TASK_INTERRUPTIBLE | kernel::bindings::TASK_WAKEKILL;
+    let slack = if state & SIGNALS != 0 {
+        // SAFETY: The current task is valid, and only it changes its slack.
+        unsafe { (*kernel::bindings::get_current()).timer_slack_ns }
+    } else {
+        0
     };
     // SAFETY: `expires` is valid for the call. The rest as above.
     let ret = unsafe {
@@ -267,7 +275,7 @@ pub(super) struct TaskEntry<'a> {
     raw: Opaque<wait_queue_entry>,
     at_head: bool,
     mask: PollEvents,
-    since: Deadline,
+    since: Option<Deadline>,
     function: Option<&'a WakeFunction<'a>>,
     /// The key of the last wake-up that found it, and whether that counts exclusive entries. Written
     /// with the queue's lock held; read after a wake-up took the entry, which orders the two.
@@ -283,7 +291,7 @@ impl<'a> TaskEntry<'a> {
             at_head: !wait.at_tail
                 && (!wait.is_exclusive() || wait.flags & kernel::bindings::WQ_FLAG_PRIORITY != 0),
             mask: wait.mask,
-            since: Deadline::now(),
+            since: wait.stamped.then(Deadline::now),
             function: wait.function,
             key: Atomic::new(0),
             counted: Atomic::new(false),
@@ -390,14 +398,15 @@ impl<'a> TaskEntry<'a> {
         self.mask
     }
 
-    pub(super) fn since(&self) -> Deadline {
+    pub(super) fn since(&self) -> Option<Deadline> {
         self.since
     }
 
     /// What the wake function does: judges the key, asks the wait's own function, wakes the task,
     /// and takes the entry off the queue if that succeeded.
     ///
-    /// Gives a positive value if it woke the task, a negative one to end the walk.
+    /// `counted` tells whether the wake-up counts exclusive entries, `progress` what a wait's own function may
+    /// be told. Gives a positive value if it woke the task, a negative one to end the walk.
     ///
     /// C: `autoremove_wake_function`.
     ///
@@ -409,8 +418,10 @@ impl<'a> TaskEntry<'a> {
     pub(super) unsafe fn wake(
         entry: *mut wait_queue_entry,
         mode: c_uint,
-        wake: &Wake,
-        progress: Option<Report>,
+        flags: c_int,
+        key: PollEvents,
+        counted: bool,
+        progress: impl FnOnce() -> Option<Report>,
     ) -> c_int {
         // Its frame may be gone as soon as the entry is off the queue, so that no reference to it
         // reaches beyond that.
@@ -418,21 +429,22 @@ impl<'a> TaskEntry<'a> {
         // SAFETY: By the type invariants, `entry` is the first field of a `TaskEntry`. That is on a
         // queue, so it is valid, as are what it refers to, and its task does not end.
         unsafe {
-            let call = Call::new(wake, progress, (*entry).private.cast());
-            if !(*this).wants(call.key) {
+            if !(*this).wants(key) {
                 return 0;
             }
-            match (*this).function.map_or(Verdict::Wake, |judge| judge(&call)) {
-                Verdict::Ignore => return 0,
-                Verdict::Stop => return ECANCELED.to_errno(),
-                Verdict::Wake => (),
+            if let Some(judge) = (*this).function {
+                match judge(&Call::new(key, progress(), (*entry).private.cast())) {
+                    Verdict::Ignore => return 0,
+                    Verdict::Stop => return ECANCELED.to_errno(),
+                    Verdict::Wake => (),
+                }
             }
-            (*this).key.store(call.key.bits(), Relaxed);
-            (*this).counted.store(wake.counts(), Relaxed);
+            (*this).key.store(key.bits(), Relaxed);
+            (*this).counted.store(counted, Relaxed);
             // A full barrier in `try_to_wake_up`, before it looks at the task's state, pairs with
             // the one in `Wait::announce`.
             let woken =
-                kernel::bindings::default_wake_function(entry, mode, call.flags, ptr::null_mut());
+                kernel::bindings::default_wake_function(entry, mode, flags, ptr::null_mut());
             if woken != 0 {
                 // The last access: pairs with `is_off_careful`.
                 bindings::list_del_init_careful(&raw mut (*entry).entry);
@@ -458,8 +470,10 @@ unsafe extern "C" fn wake_function(
     flags: c_int,
     key: *mut c_void,
 ) -> c_int {
+    // It may be one that counts.
+    //
     // SAFETY: By the function's requirements; only `TaskEntry` has this function.
-    unsafe { TaskEntry::wake(entry, mode, &Wake::of_c(flags, key), None) }
+    unsafe { TaskEntry::wake(entry, mode, flags, PollEvents::of_key(key), true, || None) }
 }
 
 type Function = unsafe extern "C" fn(*mut wait_queue_entry, c_uint, c_int, *mut c_void) -> c_int;

@@ -126,7 +126,6 @@ pub(crate) enum StoppedBy {
 /// `sleeper` is valid for `'a`.
 pub(crate) struct Call<'a> {
     pub(super) key: PollEvents,
-    pub(super) flags: c_int,
     progress: Option<Report>,
     /// The task whose entry it is. It sleeps, or is about to.
     sleeper: *mut kernel::bindings::task_struct,
@@ -238,9 +237,18 @@ pub(super) unsafe fn walk<const TELL: bool>(
         }
 
         let ret = if wait::is_ours(function) {
-            let progress = TELL.then(|| report.after_waking::<TELL>(exclusive, wake));
+            let progress = || TELL.then(|| report.after_waking::<TELL>(exclusive, wake));
             // SAFETY: This function is that of `TaskEntry`s only. The lock is held.
-            unsafe { TaskEntry::wake(entry, TASK_NORMAL, wake, progress) }
+            unsafe {
+                TaskEntry::wake(
+                    entry,
+                    TASK_NORMAL,
+                    wake.flags,
+                    wake.key,
+                    wake.counts(),
+                    progress,
+                )
+            }
         } else {
             // SAFETY: By the function's requirements, the wake function may be called; these are
             // the arguments that the C walk would pass.
@@ -286,28 +294,16 @@ impl<'a> Call<'a> {
     ///
     /// `sleeper` is a task that cannot end for `'a`.
     pub(super) unsafe fn new(
-        wake: &Wake,
+        key: PollEvents,
         progress: Option<Report>,
         sleeper: *mut kernel::bindings::task_struct,
     ) -> Self {
         // INVARIANT: By the function's requirements.
         Self {
-            key: wake.key,
-            flags: wake.flags,
+            key,
             progress,
             sleeper,
             _call: PhantomData,
-        }
-    }
-}
-
-impl Wake {
-    /// The wake-up that a C walk tells a wake function of, which may be one that counts.
-    pub(super) fn of_c(flags: c_int, key: *mut c_void) -> Self {
-        Self {
-            key: PollEvents::from_bits(key.addr() as u32),
-            flags,
-            ..Self::one()
         }
     }
 }

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What of the kernel Rust cannot use and takes more than an inline function.
+ */
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/wait.h>
+
+#include "helpers.h"
+
+static DEFINE_MUTEX(ipcdemo_fasync_mutex);
+
+void ipcdemo_helper_fasync_lock(void)
+{
+	mutex_lock(&ipcdemo_fasync_mutex);
+}
+
+void ipcdemo_helper_fasync_unlock(void)
+{
+	mutex_unlock(&ipcdemo_fasync_mutex);
+}
+
+static DEFINE_MUTEX(ipcdemo_live_mutex);
+
+void ipcdemo_helper_live_lock(void)
+{
+	mutex_lock(&ipcdemo_live_mutex);
+}
+
+void ipcdemo_helper_live_unlock(void)
+{
+	mutex_unlock(&ipcdemo_live_mutex);
+}
+
+/* The array has to be of null pointers. */
+unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresses)
+{
+	gfp_t gfp = GFP_USER | __GFP_ACCOUNT;
+	unsigned int got;
+
+	if (nr == 1) {
+		addresses[0] = (void *)__get_free_page(gfp);
+		return addresses[0] ? 1 : 0;
+	}
+	got = alloc_pages_bulk(gfp, nr, (struct page **)addresses);
+	for (unsigned int i = 0; i < got; i++)
+		addresses[i] = page_address(addresses[i]);
+	return got;
+}
+
+void ipcdemo_helper_free_user_pages(void **addresses, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		free_page((unsigned long)addresses[i]);
+}
+
+int ipcdemo_helper_pipe_wait_writable(struct pipe_inode_info *pipe)
+{
+	return wait_event_interruptible(pipe->wr_wait,
+					!pipe_is_full(pipe) || !READ_ONCE(pipe->readers));
+}
