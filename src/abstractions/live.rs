@@ -27,25 +27,35 @@ use kernel::{
 ///
 /// `entry` always gives the same entry of an object, which is a part of it, and `list` always the same list.
 pub(crate) unsafe trait Live: Send + Sync + Sized + 'static {
+    /// What the object keeps in its entry, beside the number: four bytes are there for nothing otherwise.
+    type Beside: Send + Sync;
+
     /// The object's place in the list.
-    fn entry(&self) -> &Entry<Self>;
+    fn entry(&self) -> &Entry<Self, Self::Beside>;
 
     /// The list.
     fn list() -> &'static List<Self>;
 }
 
-/// Implements [`Live`] for a type that has its [`Entry`] in the field with this name.
+/// Implements [`Live`] for a type that has its [`Entry`] in the field with this name, and something beside the
+/// number if so it is told.
 macro_rules! impl_live {
     ($object:ty, $entry:ident) => {
+        $crate::abstractions::live::impl_live!($object, $entry, ());
+    };
+    ($object:ty, $entry:ident, $beside:ty) => {
         // It is a field, and not one of what the object leads to.
         const _: usize = ::core::mem::offset_of!($object, $entry);
 
         #[allow(unsafe_code, reason = "the field is what the trait asks for")]
         // SAFETY: The entry is a field of the object, and the list a static.
         unsafe impl $crate::abstractions::live::Live for $object {
+            type Beside = $beside;
+
             #[inline]
-            fn entry(&self) -> &$crate::abstractions::live::Entry<Self> {
-                let entry: *const $crate::abstractions::live::Entry<Self> = &raw const self.$entry;
+            fn entry(&self) -> &$crate::abstractions::live::Entry<Self, $beside> {
+                let entry: *const $crate::abstractions::live::Entry<Self, $beside> =
+                    &raw const self.$entry;
                 // SAFETY: It is a part of what `self` refers to: a raw pointer does not coerce from one to
                 // an entry elsewhere, as a reference would.
                 unsafe { &*entry }
@@ -70,27 +80,42 @@ type Link<T> = Option<NonNull<T>>;
 /// # Invariants
 ///
 /// `number` changes with the lock held. It is not 0 if, and only if, the object is on its kind's list.
-pub(crate) struct Entry<T> {
+pub(crate) struct Entry<T, D = ()> {
     number: Atomic<u32>,
+    beside: D,
     /// The neighbors. Guarded by the lock.
     previous: UnsafeCell<Link<T>>,
     next: UnsafeCell<Link<T>>,
 }
 
 // SAFETY: The links are used with the lock held only, and lead to what may be used from any thread.
-unsafe impl<T: Send + Sync> Send for Entry<T> {}
+unsafe impl<T: Send + Sync, D: Send> Send for Entry<T, D> {}
 // SAFETY: As above.
-unsafe impl<T: Send + Sync> Sync for Entry<T> {}
+unsafe impl<T: Send + Sync, D: Sync> Sync for Entry<T, D> {}
 
 impl<T> Entry<T> {
     /// That of an object that is not on a list.
     pub(crate) const fn new() -> Self {
+        Self::with(())
+    }
+}
+
+impl<T, D> Entry<T, D> {
+    /// The same, with something beside the number.
+    pub(crate) const fn with(beside: D) -> Self {
         // INVARIANT: There is neither a number nor a list.
         Self {
             number: Atomic::new(0),
+            beside,
             previous: UnsafeCell::new(None),
             next: UnsafeCell::new(None),
         }
+    }
+
+    /// What is beside the number.
+    #[inline]
+    pub(crate) fn beside(&self) -> &D {
+        &self.beside
     }
 
     /// The number under which the object is listed, 0 if it is not.
