@@ -240,7 +240,7 @@ impl PageRing {
         // that it is ours.
         unsafe {
             if (begun as usize) < (*self.slots.get()).len() {
-                pages.put((*self.slot(state.head().before())).take());
+                pages.put_unshared(&mut *self.slot(state.head().before()));
             }
         }
     }
@@ -958,7 +958,7 @@ impl<'a> Writer<'a> {
                     slot = left;
                 } else if !ptr::eq(slot, left) {
                     // One is enough.
-                    self.pages.put((*left).take());
+                    self.pages.put_unshared(&mut *left);
                 }
             }
             ((*slot).take(), (*slot).shared)
@@ -1106,6 +1106,18 @@ impl Pages {
         // INVARIANT: The reference that the slot owned is this one's.
         self.pages[self.len] = MaybeUninit::new(memory);
         self.len += 1;
+    }
+
+    /// As [`Pages::put`], if it may be used again. If it was shared it is given back at once.
+    #[inline]
+    fn put_unshared(&mut self, slot: &mut Slot) {
+        let memory = slot.take();
+        if slot.shared {
+            // SAFETY: It was the slot's.
+            unsafe { free(memory) };
+        } else {
+            self.put(memory);
+        }
     }
 
     /// Memory for a buffer. If there is none, some is allocated for as many as `wanted` tells.

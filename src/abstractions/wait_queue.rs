@@ -222,9 +222,8 @@ impl<T> Drop for Guard<'_, T> {
 impl<T> WaitQueue<T> {
     /// Sleeps until `condition` gives something, the time is up, or a signal is pending.
     ///
-    /// `condition` is called around each sleep, without the lock, but sometimes with the task announced as
-    /// sleeping: it may not sleep. A condition that holds is preferred to a signal. Who may well find it to hold
-    /// looks before calling this.
+    /// `condition` is called at once, and then around each sleep, without the lock, but sometimes with the
+    /// task announced as sleeping: it may not sleep. A condition that holds is preferred to a signal.
     ///
     /// Whoever makes the condition true executes a full barrier after that and wakes if
     /// [`WaitQueue::is_active`].
@@ -241,6 +240,9 @@ impl<T> WaitQueue<T> {
         mut condition: impl FnMut() -> Option<R>,
     ) -> Waited<R> {
         might_sleep();
+        if let Some(result) = condition() {
+            return Waited::Done(result, wait.left());
+        }
         let entry = TaskEntry::new(wait);
         // SAFETY: The entry is new, and from here on stays where it is.
         unsafe { entry.link(wait) };
