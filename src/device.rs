@@ -9,6 +9,7 @@
 
 use crate::{
     abstractions::{
+        anon_file,
         credentials::{capable, Capability},
         file::{Access, FileOperations, Seek},
         live,
@@ -25,6 +26,8 @@ use crate::{
         ipcdemo_object,
         ipcdemo_pipe_args,
         ipcdemo_pipe_limits_args,
+        ipcdemo_tallied_args,
+        ipcdemo_tally_args,
         ipcdemo_waitq_args,
         IPCDEMO_CLOEXEC,
         IPCDEMO_COUNTER_SEMAPHORE,
@@ -37,6 +40,8 @@ use crate::{
         IPCDEMO_IOC_PIPE,
         IPCDEMO_IOC_PIPE_LIMITS,
         IPCDEMO_IOC_RMFIFO,
+        IPCDEMO_IOC_TALLIED,
+        IPCDEMO_IOC_TALLY,
         IPCDEMO_IOC_WAITQ,
         IPCDEMO_KIND_COUNTER,
         IPCDEMO_KIND_NULL,
@@ -53,6 +58,8 @@ use crate::{
         IPCDEMO_PIPE_DIRECT,
         IPCDEMO_PIPE_LIMITS_SIZE_VER0,
         IPCDEMO_PIPE_SIZE_VER0,
+        IPCDEMO_TALLIED_SIZE_VER0,
+        IPCDEMO_TALLY_SIZE_VER0,
         IPCDEMO_WAITQ_SIZE_VER0, //
     },
     objects::{
@@ -61,6 +68,7 @@ use crate::{
         null::{self, Null},
         pipe::Pipe,
         pipe_limits::{self, Limits},
+        tally::Tally,
         waitq::Waitq, //
     },
 };
@@ -141,6 +149,14 @@ impl UserStruct for ipcdemo_waitq_args {
     const SIZE_VER0: usize = IPCDEMO_WAITQ_SIZE_VER0 as usize;
 }
 
+impl UserStruct for ipcdemo_tally_args {
+    const SIZE_VER0: usize = IPCDEMO_TALLY_SIZE_VER0 as usize;
+}
+
+impl UserStruct for ipcdemo_tallied_args {
+    const SIZE_VER0: usize = IPCDEMO_TALLIED_SIZE_VER0 as usize;
+}
+
 impl UserStruct for ipcdemo_list_args {
     const SIZE_VER0: usize = IPCDEMO_LIST_SIZE_VER0 as usize;
 }
@@ -152,24 +168,55 @@ const PIPE: Request = request(IPCDEMO_IOC_PIPE);
 const MKFIFO: Request = request(IPCDEMO_IOC_MKFIFO);
 const RMFIFO: Request = request(IPCDEMO_IOC_RMFIFO);
 const PIPE_LIMITS: Request = request(IPCDEMO_IOC_PIPE_LIMITS);
+const TALLY: Request = request(IPCDEMO_IOC_TALLY);
+const TALLIED: Request = request(IPCDEMO_IOC_TALLIED);
 const LIST: Request = request(IPCDEMO_IOC_LIST);
 
 /// The factory. What it makes lives on its own.
-#[pin_data]
 struct Factory {
     fifos: Arc<Fifos>,
+    shop: Arc<Shop>,
+}
+
+/// What making objects takes.
+#[pin_data]
+struct Shop {
     limits: Arc<Limits>,
-    /// Who has the factory open, and what is kept for them. Its lock guards both.
+    /// Who may make objects, and what is kept for them. Its lock guards both.
     #[pin]
     users: Mutex<Users>,
 }
 
-/// Who has the factory open.
+/// Who may make objects: has the factory open, or a tally.
 struct Users {
     files: usize,
     /// The file system that pipes live in, once one was made. It goes when it is not used, and would keep the
     /// module loaded otherwise; but it is not to come and go with each pipe.
     mount: Option<Mount>,
+}
+
+impl Shop {
+    /// The file system that pipes live in.
+    fn mount(&self) -> Result<Mount> {
+        let mut users = self.users.lock();
+        if users.mount.is_none() {
+            users.mount = Some(Mount::pin()?);
+        }
+        drop(users);
+        Mount::pin()
+    }
+
+    fn enter(&self) {
+        self.users.lock().files += 1;
+    }
+
+    fn leave(&self) {
+        let mut users = self.users.lock();
+        users.files -= 1;
+        if users.files == 0 {
+            users.mount = None;
+        }
+    }
 }
 
 impl Factory {
@@ -181,24 +228,15 @@ impl Factory {
             files: 0,
             mount: None,
         };
-        Arc::pin_init(
-            try_pin_init!(Self {
-                fifos: Fifos::new(&limits)?,
+        let fifos = Fifos::new(&limits)?;
+        let shop = Arc::pin_init(
+            pin_init!(Shop {
                 limits,
-                users <- new_mutex!(users, "Factory::users"),
+                users <- new_mutex!(users, "Shop::users"),
             }),
             GFP_KERNEL,
-        )
-    }
-
-    /// The file system that pipes live in.
-    fn mount(&self) -> Result<Mount> {
-        let mut users = self.users.lock();
-        if users.mount.is_none() {
-            users.mount = Some(Mount::pin()?);
-        }
-        drop(users);
-        Mount::pin()
+        )?;
+        Ok(Arc::new(Self { fifos, shop }, GFP_KERNEL)?)
     }
 }
 
@@ -207,27 +245,24 @@ impl FileOperations for Factory {
     const SEEK: Seek = Seek::Ignored;
 
     fn opened(&self) {
-        self.users.lock().files += 1;
+        self.shop.enter();
     }
 
     fn release(&self, _access: Access) {
-        let mut users = self.users.lock();
-        users.files -= 1;
-        if users.files == 0 {
-            users.mount = None;
-        }
+        self.shop.leave();
     }
 
     fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
         let (request, args) = UserStructPtr::of_ioctl(cmd, arg);
         match request {
             NULL => make_null(&args)?,
-            COUNTER => make_counter(&args)?,
+            COUNTER => make_counter(&args, None)?,
             WAITQ => make_waitq(&args)?,
-            PIPE => make_pipe(self, &args)?,
+            PIPE => make_pipe(&self.shop, &args, None)?,
             MKFIFO => make_fifo(&self.fifos, &args)?,
             RMFIFO => remove_fifo(&self.fifos, &args)?,
-            PIPE_LIMITS => tell_limits(&self.limits, &args)?,
+            PIPE_LIMITS => tell_limits(&self.shop.limits, &args)?,
+            TALLY => make_tally(&self.shop, &args)?,
             LIST => list(&args)?,
             _ => return Err(ENOTTY),
         }
@@ -262,7 +297,7 @@ fn make_null(ptr: &UserStructPtr) -> Result {
 }
 
 /// C: `do_eventfd` in `fs/eventfd.c`.
-fn make_counter(ptr: &UserStructPtr) -> Result {
+fn make_counter(ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> Result {
     let args: ipcdemo_counter_args = ptr.read()?;
     let known = IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_COUNTER_SEMAPHORE;
     if args.flags & !known != 0 || args.reserved != 0 {
@@ -275,7 +310,10 @@ fn make_counter(ptr: &UserStructPtr) -> Result {
     };
     publish(
         args.flags,
-        || Counter::create(args.initval, mode, args.flags),
+        || match tally {
+            None => Counter::create(args.initval, mode, args.flags),
+            Some(tally) => Counter::create_tallied(args.initval, mode, args.flags, tally),
+        },
         |fd| ptr.write(&ipcdemo_counter_args { fd, ..args }),
     )
 }
@@ -295,13 +333,13 @@ fn make_waitq(ptr: &UserStructPtr) -> Result {
 /// As [`publish`], for both ends.
 ///
 /// C: `do_pipe2` in `fs/pipe.c`.
-fn make_pipe(factory: &Factory, ptr: &UserStructPtr) -> Result {
+fn make_pipe(shop: &Shop, ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> Result {
     let args: ipcdemo_pipe_args = ptr.read()?;
     if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_PIPE_DIRECT) != 0 {
         return Err(EINVAL);
     }
     let (read_end, write_end) =
-        Pipe::create(factory.mount()?, &factory.limits, args.size, args.flags)?;
+        Pipe::create(shop.mount()?, &shop.limits, args.size, args.flags, tally)?;
     let fd_flags = args.flags & flags::O_CLOEXEC;
     let read_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
     let write_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
@@ -313,6 +351,56 @@ fn make_pipe(factory: &Factory, ptr: &UserStructPtr) -> Result {
     read_fd.fd_install(read_end);
     write_fd.fd_install(write_end);
     Ok(())
+}
+
+/// What a tally's file is on. While there is one, its user may make pipes.
+struct Tallier {
+    shop: Arc<Shop>,
+    tally: Arc<Tally>,
+}
+
+impl Drop for Tallier {
+    fn drop(&mut self) {
+        self.shop.leave();
+    }
+}
+
+#[vtable]
+impl FileOperations for Tallier {
+    const SEEK: Seek = Seek::Ignored;
+
+    fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
+        let (request, args) = UserStructPtr::of_ioctl(cmd, arg);
+        match request {
+            COUNTER => make_counter(&args, Some(&self.tally))?,
+            PIPE => make_pipe(&self.shop, &args, Some(&self.tally))?,
+            TALLIED => {
+                let _: ipcdemo_tallied_args = args.read()?;
+                args.write(&self.tally.sums())?;
+            }
+            _ => return Err(ENOTTY),
+        }
+        Ok(0)
+    }
+}
+
+fn make_tally(shop: &Arc<Shop>, ptr: &UserStructPtr) -> Result {
+    let args: ipcdemo_tally_args = ptr.read()?;
+    if args.flags & !IPCDEMO_CLOEXEC != 0 {
+        return Err(EINVAL);
+    }
+    let create = || {
+        let tally = Tally::new()?;
+        let shop = shop.clone();
+        // From here on the tallier leaves.
+        shop.enter();
+        let tallier = Tallier { shop, tally };
+        let tallier = Arc::new(tallier, GFP_KERNEL_ACCOUNT)?;
+        anon_file::create(c"[ipcdemo-tally]", tallier, 0)
+    };
+    publish(args.flags, create, |fd| {
+        ptr.write(&ipcdemo_tally_args { fd, ..args })
+    })
 }
 
 fn make_fifo(fifos: &Fifos, ptr: &UserStructPtr) -> Result {

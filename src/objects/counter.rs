@@ -14,7 +14,8 @@ use crate::{
         stream::{Destination, Source},
         wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
     },
-    algorithms::counter::{Change, Count, Mode, Queue, Word}, //
+    algorithms::counter::{Change, Count, Mode, Queue, Word},
+    objects::tally::Tally, //
 };
 use kernel::{
     fs::{File, LocalFile},
@@ -63,6 +64,27 @@ impl Counter {
         Ok(file)
     }
 
+    /// Makes one, and a file on it whose reads, writes and wake-ups are added up.
+    ///
+    /// Context and errors as in [`Counter::create`].
+    pub(crate) fn create_tallied(
+        count: u32,
+        mode: Mode,
+        open_flags: u32,
+        tally: &Arc<Tally>,
+    ) -> Result<ARef<File>> {
+        let counter = Self::new(count, mode, false)?;
+        let tallied = Tallied {
+            counter: counter.clone(),
+            tally: tally.clone(),
+        };
+        let tallied = Arc::new(tallied, GFP_KERNEL_ACCOUNT)?;
+        let file = anon_file::create(c"[ipcdemo-counter]", tallied, open_flags)?;
+        live::add(counter)?;
+        tally.add_object();
+        Ok(file)
+    }
+
     /// Makes one that is there for everybody, however many files on it come and go.
     ///
     /// Context: may sleep. Errors: `ENOMEM`.
@@ -97,6 +119,14 @@ impl Counter {
     }
 }
 
+/// What a change is to those on the queue.
+fn event(change: Change) -> PollEvent {
+    match change {
+        Change::Taken => PollEvent::Out,
+        Change::Added => PollEvent::In,
+    }
+}
+
 impl Queue for WaitQueue<()> {
     type Interrupted = Error;
 
@@ -107,11 +137,7 @@ impl Queue for WaitQueue<()> {
 
     #[inline(never)]
     fn wake(&self, change: Change) {
-        let event = match change {
-            Change::Taken => PollEvent::Out,
-            Change::Added => PollEvent::In,
-        };
-        self.lock().wake(&Wake::one().key(event));
+        self.lock().wake(&Wake::one().key(event(change)));
     }
 
     /// C: `wait_event_interruptible_locked_irq`, whose entries stand at the tail, too.
@@ -123,25 +149,25 @@ impl Queue for WaitQueue<()> {
     }
 }
 
-#[vtable]
-impl FileOperations for Counter {
-    const NOWAIT: bool = true;
-    const SEEK: Seek = Seek::Ignored;
-    const VECTORED_WRITE: bool = false;
-
+impl Counter {
     /// Takes the count, or one in semaphore mode; waits while it is 0.
     ///
     /// A buffer that turns out to be bad is noticed after the count was taken, as in the original.
     ///
     /// C: `eventfd_read`.
     #[inline]
-    fn read(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
+    fn take(
+        &self,
+        queue: &impl Queue<Interrupted = Error>,
+        request: &IoRequest<'_>,
+        to: &mut impl Destination,
+    ) -> Result<usize> {
         if to.len() < size_of::<u64>() {
             return Err(EINVAL);
         }
         let taken = self
             .count
-            .read(self.mode(), &self.wqh, !request.is_nonblocking())?
+            .read(self.mode(), queue, !request.is_nonblocking())?
             .ok_or(EAGAIN)?;
 
         if to.write(&taken.to_ne_bytes()) {
@@ -157,7 +183,12 @@ impl FileOperations for Counter {
     ///
     /// C: `eventfd_write`.
     #[inline]
-    fn write(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
+    fn add(
+        &self,
+        queue: &impl Queue<Interrupted = Error>,
+        request: &IoRequest<'_>,
+        from: &mut impl Source,
+    ) -> Result<usize> {
         if from.len() != size_of::<u64>() {
             return Err(EINVAL);
         }
@@ -166,9 +197,26 @@ impl FileOperations for Counter {
             return Err(EINVAL);
         }
         self.count
-            .write(value, &self.wqh, !request.is_nonblocking())?
+            .write(value, queue, !request.is_nonblocking())?
             .ok_or(EAGAIN)?;
         Ok(size_of::<u64>())
+    }
+}
+
+#[vtable]
+impl FileOperations for Counter {
+    const NOWAIT: bool = true;
+    const SEEK: Seek = Seek::Ignored;
+    const VECTORED_WRITE: bool = false;
+
+    #[inline]
+    fn read(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
+        self.take(&self.wqh, request, to)
+    }
+
+    #[inline]
+    fn write(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
+        self.add(&self.wqh, request, from)
     }
 
     /// Readable above 0, writable below the maximum. `EPOLLERR` would tell of an overflow, which
@@ -208,5 +256,60 @@ impl FileOperations for Counter {
             self.wqh.lock().wake(&Wake::one().key(PollEvent::Hup));
             live::remove(self);
         }
+    }
+}
+
+/// What a file is on whose counter has a tally.
+struct Tallied {
+    counter: Arc<Counter>,
+    tally: Arc<Tally>,
+}
+
+impl Queue for Tallied {
+    type Interrupted = Error;
+
+    fn is_active(&self) -> bool {
+        self.counter.wqh.is_active()
+    }
+
+    fn wake(&self, change: Change) {
+        let wake = Wake::one().key(event(change));
+        self.tally.wake(&mut self.counter.wqh.lock(), &wake);
+    }
+
+    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R> {
+        Queue::wait_until(&self.counter.wqh, condition)
+    }
+}
+
+/// As the counter's own.
+#[vtable]
+impl FileOperations for Tallied {
+    const NOWAIT: bool = Counter::NOWAIT;
+    const SEEK: Seek = Counter::SEEK;
+    const VECTORED_WRITE: bool = Counter::VECTORED_WRITE;
+
+    fn read(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
+        let taken = self.counter.take(self, request, to)?;
+        self.tally.add_read(taken);
+        Ok(taken)
+    }
+
+    fn write(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
+        let added = self.counter.add(self, request, from)?;
+        self.tally.add_written(added);
+        Ok(added)
+    }
+
+    fn poll<'file>(&'file self, file: &LocalFile, table: &PollTable<'file>) -> PollEvents {
+        self.counter.poll(file, table)
+    }
+
+    fn show_fdinfo(&self, m: &SeqFile, file: &LocalFile) {
+        self.counter.show_fdinfo(m, file);
+    }
+
+    fn release(&self, access: Access) {
+        self.counter.release(access);
     }
 }

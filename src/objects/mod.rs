@@ -9,6 +9,7 @@ pub(crate) mod fifo;
 pub(crate) mod null;
 pub(crate) mod pipe;
 pub(crate) mod pipe_limits;
+pub(crate) mod tally;
 pub(crate) mod waitq;
 
 /// What the objects share: the tables of live ones. They can be made while this exists.

@@ -43,7 +43,10 @@ use crate::{
     },
     algorithms::ring::{slots_for, State, BUFFER_MAX},
     bindings::{FIONREAD, IPCDEMO_IOC_PIPE_GET_SIZE, IPCDEMO_IOC_PIPE_SET_SIZE},
-    objects::pipe_limits::{is_unprivileged, Charge, Limits, DEFAULT_PAGES}, //
+    objects::{
+        pipe_limits::{is_unprivileged, Charge, Limits, DEFAULT_PAGES},
+        tally::Tally, //
+    },
 };
 use kernel::{
     fs::{File, LocalFile},
@@ -88,6 +91,9 @@ pub(crate) struct Pipe {
     limits: Arc<Limits>,
     /// Whether it is found by a node in a directory: who opens that waits for a partner.
     is_fifo: bool,
+    tally: Option<Arc<Tally>>,
+    /// Whether a read or a write has to be noted: for a FIFO's times, or for the tally.
+    is_noted: bool,
     /// A FIFO is not listed.
     entry: live::Entry<Self>,
 }
@@ -106,7 +112,7 @@ struct Holders {
 
 impl Pipe {
     /// Makes one, and the two files on it: the end to read from, and the end to write to. A `size` of 0 asks
-    /// for what pipe2(2) would give.
+    /// for what pipe2(2) would give. With a `tally`, what goes through it is added up there.
     ///
     /// Context: may sleep.
     ///
@@ -119,6 +125,7 @@ impl Pipe {
         limits: &Arc<Limits>,
         size: u32,
         open_flags: u32,
+        tally: Option<&Arc<Tally>>,
     ) -> Result<(ARef<File>, ARef<File>)> {
         let charge = Charge::new(limits).map_err(|_| ENFILE)?;
         let slots = charge.pages();
@@ -128,7 +135,7 @@ impl Pipe {
             charge: Some(charge),
             mount: None,
         };
-        let pipe = Self::new(limits, holders, slots, false).map_err(|_| ENFILE)?;
+        let pipe = Self::new(limits, holders, slots, false, tally.cloned()).map_err(|_| ENFILE)?;
         if size != 0 {
             pipe.set_size(size)?;
         }
@@ -136,6 +143,9 @@ impl Pipe {
         pipe.rd_wait.lock().mount = Some(mount);
         // From here on the last one to leave takes it off the list.
         live::add(pipe)?;
+        if let Some(tally) = tally {
+            tally.add_object();
+        }
         Ok(ends)
     }
 
@@ -148,11 +158,18 @@ impl Pipe {
             charge: None,
             mount: None,
         };
-        Self::new(limits, holders, 1, true)
+        Self::new(limits, holders, 1, true, None)
     }
 
-    fn new(limits: &Arc<Limits>, holders: Holders, slots: u32, is_fifo: bool) -> Result<Arc<Self>> {
+    fn new(
+        limits: &Arc<Limits>,
+        holders: Holders,
+        slots: u32,
+        is_fifo: bool,
+        tally: Option<Arc<Tally>>,
+    ) -> Result<Arc<Self>> {
         let writers = holders.files;
+        let is_noted = is_fifo || tally.is_some();
         Arc::pin_init(
             try_pin_init!(Self {
                 ring <- PageRing::new(slots),
@@ -167,6 +184,8 @@ impl Pipe {
                 fasync_writers: FasyncQueue::new(),
                 limits: limits.clone(),
                 is_fifo,
+                is_noted,
+                tally,
                 entry: live::Entry::new(),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -394,14 +413,22 @@ impl Pipe {
     #[inline(never)]
     fn wake_reader(&self, waker: Waker) {
         let event = PollEvent::In | PollEvent::RdNorm;
-        self.rd_wait.lock().wake(&waker.wake_one().key(event));
+        self.wake(self.rd_wait.lock(), &waker.wake_one().key(event));
     }
 
     /// Wakes one who waits for room, and calls all pollers.
     #[inline(never)]
     fn wake_writer(&self, waker: Waker) {
         let event = PollEvent::Out | PollEvent::WrNorm;
-        self.wr_wait.lock().wake(&waker.wake_one().key(event));
+        self.wake(self.wr_wait.lock(), &waker.wake_one().key(event));
+    }
+
+    #[inline]
+    fn wake<T>(&self, mut queue: Guard<'_, T>, wake: &Wake) {
+        match &self.tally {
+            None => queue.wake(wake),
+            Some(tally) => tally.wake(&mut queue, wake),
+        }
     }
 
     /// Whether a read would not sleep.
@@ -511,8 +538,13 @@ impl Pipe {
                 .read_filled(|reader| self.take(reader, to, &mut taken))?
             {
                 Some(read) if taken > 0 || read.0.is_err() => break read,
-                _ if may_come => slept |= self.wait_for_more(*request)?,
-                _ => return Ok(0),
+                _ if !may_come => break (Ok(()), None),
+                _ => match self.wait_for_more(*request) {
+                    Ok(waited) => slept |= waited,
+                    Err(error) if error == EAGAIN => break (Err(error), None),
+                    // Nothing was read, so that a signal may end it without a word.
+                    Err(error) => return Err(error),
+                },
             }
         };
         self.after_read(before, slept);
@@ -524,8 +556,7 @@ impl Pipe {
 
     /// Waits until there is something to read, or nothing to come, if it may. Tells whether it did.
     ///
-    /// Errors: `EAGAIN` if it may not, and something may come; `ERESTARTSYS` if a signal came. Nothing was read
-    /// so far, so that it needs no word.
+    /// Errors: `EAGAIN` if it may not, and something may come; `ERESTARTSYS` if a signal came.
     #[inline(never)]
     fn wait_for_more(&self, request: IoRequest<'_>) -> Result<bool> {
         if !request.is_nonblocking() {
@@ -704,6 +735,30 @@ impl Pipe {
     }
 }
 
+/// What is noted of a read or a write.
+impl Pipe {
+    #[cold]
+    fn note_read(&self, file: &LocalFile, taken: usize) {
+        if self.is_fifo {
+            accessed(file);
+        }
+        if let Some(tally) = &self.tally {
+            tally.add_read(taken);
+        }
+    }
+
+    #[cold]
+    fn note_written(&self, file: &LocalFile, added: usize) -> Result {
+        if let Some(tally) = &self.tally {
+            tally.add_written(added);
+        }
+        if self.is_fifo {
+            written(file)?;
+        }
+        Ok(())
+    }
+}
+
 /// Capacity.
 impl Pipe {
     /// The capacity in bytes.
@@ -766,8 +821,8 @@ impl FileOperations for Pipe {
     #[inline]
     fn read(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
         let taken = self.read_bytes(request, to)?;
-        if self.is_fifo && taken > 0 {
-            accessed(request.file());
+        if self.is_noted && taken > 0 {
+            self.note_read(request.file(), taken);
         }
         Ok(taken)
     }
@@ -778,8 +833,8 @@ impl FileOperations for Pipe {
     #[inline]
     fn write(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
         let added = self.write_bytes(request, from)?;
-        if self.is_fifo && added > 0 {
-            written(request.file())?;
+        if self.is_noted && added > 0 {
+            self.note_written(request.file(), added)?;
         }
         Ok(added)
     }
@@ -809,13 +864,18 @@ impl FileOperations for Pipe {
             if before.is_some() {
                 // There is more room. Full before or not, as splice does with the kernel's pipes.
                 if self.wr_wait.is_active() {
-                    self.wr_wait.lock().wake(&Wake::one());
+                    self.wake(self.wr_wait.lock(), &Wake::one());
                 }
                 self.fasync_writers.notify(Band::Out);
             }
             let nonblock = nonblock || is_nonblocking(file);
             match result {
-                _ if moved > 0 => return Ok(moved),
+                _ if moved > 0 => {
+                    if let Some(tally) = &self.tally {
+                        tally.add_read(moved);
+                    }
+                    return Ok(moved);
+                }
                 // It was filled while it was not locked.
                 Err(error) if error == EAGAIN && !nonblock => {
                     pipe.wait_for_room()?;

@@ -126,6 +126,40 @@ struct ipcdemo_fifo_args {
 #define IPCDEMO_FIFO_SIZE_VER0	40
 #define IPCDEMO_FIFO_NODES_MAX	64
 
+/**
+ * struct ipcdemo_tally_args - make a tally
+ * @fd: out: the new descriptor
+ * @flags: IPCDEMO_CLOEXEC
+ *
+ * The descriptor takes IPCDEMO_IOC_COUNTER and IPCDEMO_IOC_PIPE as the factory
+ * does. What goes through the objects that they make is added up in the tally,
+ * for as long as they live; IPCDEMO_IOC_TALLIED tells the sums.
+ */
+struct ipcdemo_tally_args {
+	__s32 fd;
+	__u32 flags;
+};
+
+#define IPCDEMO_TALLY_SIZE_VER0	8
+
+/**
+ * struct ipcdemo_tallied_args - what a tally's sums are
+ * @objects: out: how many objects were made
+ * @read: out: how many bytes were read from them, or moved out of them
+ * @written: out: how many bytes were written to them
+ * @woken: out: how many sleepers, polls and epoll items a read or a write woke
+ *
+ * Each sum is exact; together they may be some calls apart.
+ */
+struct ipcdemo_tallied_args {
+	__u64 objects;
+	__u64 read;
+	__u64 written;
+	__u64 woken;
+};
+
+#define IPCDEMO_TALLIED_SIZE_VER0	32
+
 /* struct ipcdemo_pipe_limits_args.set */
 #define IPCDEMO_LIMIT_MAX_SIZE		0x01
 #define IPCDEMO_LIMIT_USER_PAGES_SOFT	0x02
@@ -399,6 +433,7 @@ struct ipcdemo_list_args {
 #define IPCDEMO_IOC_MKFIFO	_IOW(IPCDEMO_IOC_MAGIC, 0x05, struct ipcdemo_fifo_args)
 #define IPCDEMO_IOC_RMFIFO	_IOW(IPCDEMO_IOC_MAGIC, 0x06, struct ipcdemo_fifo_args)
 #define IPCDEMO_IOC_PIPE_LIMITS	_IOWR(IPCDEMO_IOC_MAGIC, 0x07, struct ipcdemo_pipe_limits_args)
+#define IPCDEMO_IOC_TALLY	_IOWR(IPCDEMO_IOC_MAGIC, 0x08, struct ipcdemo_tally_args)
 #define IPCDEMO_IOC_LIST	_IOWR(IPCDEMO_IOC_MAGIC, 0x10, struct ipcdemo_list_args)
 
 /* Of a wait queue's descriptor, and of /dev/ipcdemo-waitq. */
@@ -413,5 +448,8 @@ struct ipcdemo_list_args {
  */
 #define IPCDEMO_IOC_PIPE_SET_SIZE	_IO(IPCDEMO_IOC_MAGIC, 0x30)
 #define IPCDEMO_IOC_PIPE_GET_SIZE	_IO(IPCDEMO_IOC_MAGIC, 0x31)
+
+/* Of a tally's descriptor. */
+#define IPCDEMO_IOC_TALLIED	_IOWR(IPCDEMO_IOC_MAGIC, 0x40, struct ipcdemo_tallied_args)
 
 #endif /* _UAPI_IPCDEMO_H */

@@ -11,7 +11,7 @@ use ipcdemo_client::{CounterFlags, Factory, raw};
 use ipcdemo_tests::{Access, Address, Errno, Memory};
 
 /// Every request, with the size of its struct's first version.
-const REQUESTS: [(u32, u32); 8] = [
+const REQUESTS: [(u32, u32); 9] = [
     (raw::IPCDEMO_IOC_NULL, raw::IPCDEMO_NULL_SIZE_VER0),
     (raw::IPCDEMO_IOC_COUNTER, raw::IPCDEMO_COUNTER_SIZE_VER0),
     (raw::IPCDEMO_IOC_WAITQ, raw::IPCDEMO_WAITQ_SIZE_VER0),
@@ -23,6 +23,7 @@ const REQUESTS: [(u32, u32); 8] = [
         raw::IPCDEMO_IOC_PIPE_LIMITS,
         raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0,
     ),
+    (raw::IPCDEMO_IOC_TALLY, raw::IPCDEMO_TALLY_SIZE_VER0),
 ];
 
 fn open() -> Factory {

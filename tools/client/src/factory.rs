@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use crate::error::{OpenError, open_node};
 use crate::{
     Counter, CounterFlags, Null, NullFlags, Object, PipeFlags, PipeLimits, PipeLimitsChange,
-    PipeReader, PipeWriter, Waitq, WaitqFlags, raw,
+    PipeReader, PipeWriter, Tally, Waitq, WaitqFlags, raw,
 };
 
 /// `/dev/ipcdemo`, which makes objects and tells of those alive.
@@ -36,15 +36,7 @@ impl Factory {
 
     /// Makes a counter that begins at `initval`, as `eventfd(2)` does.
     pub fn counter(&self, initval: u32, flags: CounterFlags) -> io::Result<Counter> {
-        let mut args = raw::ipcdemo_counter_args {
-            fd: -1,
-            flags: flags.bits(),
-            initval,
-            reserved: 0,
-        };
-        self.call(raw::IPCDEMO_IOC_COUNTER, &mut args)?;
-        // SAFETY: The call succeeded, so `fd` is a new descriptor, and ours.
-        Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }.into())
+        counter(self.as_fd(), initval, flags)
     }
 
     /// Makes a wait queue whose word begins at `word`.
@@ -62,17 +54,18 @@ impl Factory {
     /// Makes a pipe, as `pipe2(2)` does, with room for at least `size` bytes; 0 for
     /// what the kernel would give.
     pub fn pipe(&self, size: u32, flags: PipeFlags) -> io::Result<(PipeReader, PipeWriter)> {
-        let mut args = raw::ipcdemo_pipe_args {
-            read_fd: -1,
-            write_fd: -1,
-            flags: flags.bits(),
-            size,
+        pipe(self.as_fd(), size, flags)
+    }
+
+    /// Makes a tally, whose descriptor does not survive `exec`.
+    pub fn tally(&self) -> io::Result<Tally> {
+        let mut args = raw::ipcdemo_tally_args {
+            fd: -1,
+            flags: raw::IPCDEMO_CLOEXEC,
         };
-        self.call(raw::IPCDEMO_IOC_PIPE, &mut args)?;
-        // SAFETY: The call succeeded, so both are new descriptors, and ours.
-        let ends = [args.read_fd, args.write_fd].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        let [reader, writer] = ends;
-        Ok((reader.into(), writer.into()))
+        self.call(raw::IPCDEMO_IOC_TALLY, &mut args)?;
+        // SAFETY: The call succeeded, so `fd` is a new descriptor, and ours.
+        Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }.into())
     }
 
     /// What users may ask of pipes.
@@ -127,13 +120,53 @@ impl Factory {
     }
 
     pub(crate) fn call<T>(&self, request: u32, args: &mut T) -> io::Result<()> {
-        debug_assert_eq!(raw::request_size(request), size_of::<T>());
-        let args: *mut c_void = (&raw mut *args).cast();
-        // SAFETY: `args` is the struct whose size the request's number names, and
-        // the one pointer inside such a struct is a live slice of the caller's.
-        unsafe { raw::ioctl(self.as_fd(), request, args) }?;
-        Ok(())
+        call(self.as_fd(), request, args)
     }
+}
+
+/// Makes a counter, by the factory or by a tally.
+pub(crate) fn counter(
+    maker: BorrowedFd<'_>,
+    initval: u32,
+    flags: CounterFlags,
+) -> io::Result<Counter> {
+    let mut args = raw::ipcdemo_counter_args {
+        fd: -1,
+        flags: flags.bits(),
+        initval,
+        reserved: 0,
+    };
+    call(maker, raw::IPCDEMO_IOC_COUNTER, &mut args)?;
+    // SAFETY: The call succeeded, so `fd` is a new descriptor, and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }.into())
+}
+
+/// Makes a pipe, by the factory or by a tally.
+pub(crate) fn pipe(
+    maker: BorrowedFd<'_>,
+    size: u32,
+    flags: PipeFlags,
+) -> io::Result<(PipeReader, PipeWriter)> {
+    let mut args = raw::ipcdemo_pipe_args {
+        read_fd: -1,
+        write_fd: -1,
+        flags: flags.bits(),
+        size,
+    };
+    call(maker, raw::IPCDEMO_IOC_PIPE, &mut args)?;
+    // SAFETY: The call succeeded, so both are new descriptors, and ours.
+    let ends = [args.read_fd, args.write_fd].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let [reader, writer] = ends;
+    Ok((reader.into(), writer.into()))
+}
+
+pub(crate) fn call<T>(fd: BorrowedFd<'_>, request: u32, args: &mut T) -> io::Result<()> {
+    debug_assert_eq!(raw::request_size(request), size_of::<T>());
+    let args: *mut c_void = (&raw mut *args).cast();
+    // SAFETY: `args` is the struct whose size the request's number names, and
+    // the one pointer inside such a struct is a live slice of the caller's.
+    unsafe { raw::ioctl(fd, request, args) }?;
+    Ok(())
 }
 
 impl AsFd for Factory {

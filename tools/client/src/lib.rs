@@ -21,6 +21,7 @@ mod null;
 mod object;
 mod pipe;
 pub mod raw;
+mod tally;
 mod waitq;
 
 pub use counter::{Counter, CounterFlags};
@@ -30,6 +31,7 @@ pub use fifo::{Fifo, fifo_path};
 pub use null::{Null, NullFlags};
 pub use object::{Kind, Object};
 pub use pipe::{PipeFlags, PipeLimits, PipeLimitsChange, PipeReader, PipeWriter};
+pub use tally::{Sums, Tally};
 pub use waitq::{
     Keys, Listing, PassedOn, Reason, Receipt, StoppedBy, WaitOptions, Waiter, WaiterKind, Waitq,
     WaitqFlags, WakeOptions, WakeReceipt, monotonic,

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A tally: sums of what goes through the objects that were made for it.
+//!
+//! Not of the cards: the originals have none. `ipcdemo exec --report` asks for one to tell what became of what it
+//! made. Objects that were made without one do not count, and take no time for it.
+
+use crate::{
+    abstractions::wait_queue::{Guard, Wake},
+    bindings::ipcdemo_tallied_args, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, //
+    },
+};
+
+/// The sums. Each is exact by itself; at one moment they may be some calls apart.
+#[derive(Default)]
+pub(crate) struct Tally {
+    objects: Sum,
+    read: Sum,
+    written: Sum,
+    woken: Sum,
+}
+
+/// One of them. It orders nothing, and wraps.
+struct Sum(Atomic<u64>);
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self(Atomic::new(0))
+    }
+}
+
+impl Sum {
+    fn add(&self, number: u64) {
+        self.0.add(number, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Tally {
+    /// Makes one with nothing in it.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Ok(Arc::new(Self::default(), GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// An object was made.
+    pub(crate) fn add_object(&self) {
+        self.objects.add(1);
+    }
+
+    /// So many bytes were read.
+    pub(crate) fn add_read(&self, bytes: usize) {
+        self.read.add(bytes as u64);
+    }
+
+    /// So many bytes were written.
+    pub(crate) fn add_written(&self, bytes: usize) {
+        self.written.add(bytes as u64);
+    }
+
+    /// Wakes those on a queue, and counts those who were woken: sleepers, and pollers of any kind.
+    ///
+    /// Context: as [`Guard::wake`].
+    pub(crate) fn wake<T>(&self, queue: &mut Guard<'_, T>, wake: &Wake) {
+        self.woken.add(queue.wake_and_report(wake).woken.into());
+    }
+
+    /// What the sums are.
+    pub(crate) fn sums(&self) -> ipcdemo_tallied_args {
+        ipcdemo_tallied_args {
+            objects: self.objects.get(),
+            read: self.read.get(),
+            written: self.written.get(),
+            woken: self.woken.get(),
+        }
+    }
+}
