@@ -76,6 +76,11 @@ fn obedient(before: &[&str]) -> (Child, Pid) {
     let mut output = BufReader::new(child.stdout.as_mut().unwrap());
     output.read_line(&mut line).unwrap();
     let program = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+    // A signal that comes before that is forgotten by some shells until the line is there.
+    let task = Task::process(program);
+    until("it waits for a line", || {
+        task.asleep_in(&[libc::SYS_read, libc::SYS_poll])
+    });
     (child, program)
 }
 
@@ -287,6 +292,29 @@ fn others_may_go_on() {
         let other = String::from_utf8(output.stdout).unwrap();
         let other = Pid::from_raw(other.trim().parse().unwrap()).unwrap();
         kill_process(other, Signal::KILL).unwrap();
+        nothing_is_left();
+    });
+}
+
+/// How many bytes went through, and what does not is not told of.
+#[test]
+fn the_report_tells_what_went_through() {
+    serially(|| {
+        let script = "seq 1 1000 | cat >/dev/null";
+        let output = Command::new("ipcdemo")
+            .args(["exec", "--report", "--", "sh", "-c", script])
+            .output()
+            .unwrap();
+        assert_eq!(end(output.status), Ok(0));
+        let report = String::from_utf8(output.stderr).unwrap();
+        let words: Vec<_> = report.lines().last().unwrap().split_whitespace().collect();
+        let bytes = (1..=1000)
+            .map(|number: u32| number.to_string().len() + 1)
+            .sum::<usize>();
+        let bytes = &*bytes.to_string();
+        assert_eq!(words[..4], ["1", "pipe", bytes, bytes], "{report}");
+        words[4].parse::<u64>().unwrap();
+        assert_eq!(words[5..], ["sh"], "{report}");
         nothing_is_left();
     });
 }

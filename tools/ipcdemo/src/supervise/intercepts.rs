@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use ipcdemo_client::{CounterFlags, Factory, Kind, OpenError, PipeFlags, PipeReader};
+use ipcdemo_client::{CounterFlags, Factory, Kind, OpenError, PipeFlags, PipeReader, Tally};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
@@ -82,9 +82,18 @@ impl Intercept {
             .find(|intercept| intercept.stop.is(call.arch, call.number))
     }
 
-    /// Does it.
-    pub fn act(&self, listener: &Listener, call: &Call) -> Outcome {
-        (self.act)(&Request { listener, call })
+    /// Does it; objects are made by the `tally`, if there is one.
+    pub fn act(&self, listener: &Listener, call: &Call, tally: Option<&Tally>) -> Outcome {
+        (self.act)(&Request {
+            listener,
+            call,
+            tally,
+        })
+    }
+
+    /// Whether it makes objects whenever it succeeds.
+    pub fn makes(&self) -> bool {
+        self.stop.commands.is_empty()
     }
 }
 
@@ -100,6 +109,7 @@ pub fn stops(kinds: &[Kind]) -> impl Iterator<Item = &'static Stop> + Clone {
 struct Request<'a> {
     listener: &'a Listener,
     call: &'a Call,
+    tally: Option<&'a Tally>,
 }
 
 /// eventfd(2).
@@ -166,7 +176,11 @@ impl Request<'_> {
     fn counter(&self, flags: CounterFlags) -> Outcome {
         let initval = self.call.args[0] as u32;
         let kept = flags | CounterFlags::CLOEXEC;
-        match factory().and_then(|factory| factory.counter(initval, kept)) {
+        let made = match self.tally {
+            Some(tally) => tally.counter(initval, kept),
+            None => factory().and_then(|factory| factory.counter(initval, kept)),
+        };
+        match made {
             Ok(counter) => {
                 let cloexec = flags.contains(CounterFlags::CLOEXEC);
                 match self
@@ -196,9 +210,12 @@ impl Request<'_> {
     fn try_pipe(&self, flags: PipeFlags) -> Result<Outcome, Outcome> {
         const LEN: u64 = size_of::<[i32; 2]>() as u64;
         let address = self.call.args[0];
-        let (reader, writer) = factory()
-            .and_then(|factory| factory.pipe(0, flags | PipeFlags::CLOEXEC))
-            .map_err(|error| Outcome::Refused(errno(&error)))?;
+        let kept = flags | PipeFlags::CLOEXEC;
+        let made = match self.tally {
+            Some(tally) => tally.pipe(0, kept),
+            None => factory().and_then(|factory| factory.pipe(0, kept)),
+        };
+        let (reader, writer) = made.map_err(|error| Outcome::Refused(errno(&error)))?;
         let caller = Caller::of(self.listener, self.call).map_err(|error| unreached(&error))?;
         if !caller.has_room_for(2).map_err(|error| unreached(&error))? {
             return Err(Outcome::Refused(Errno::MFILE));
@@ -225,7 +242,7 @@ impl Request<'_> {
 
 /// Opened for each object: so a supervisor that is about to end does not keep the module
 /// from being unloaded.
-fn factory() -> io::Result<Factory> {
+pub fn factory() -> io::Result<Factory> {
     Factory::open().map_err(|error| match error {
         OpenError::NotLoaded { .. } => Errno::NODEV.into(),
         OpenError::Denied { source, .. } | OpenError::Other { source, .. } => source,

@@ -5,25 +5,43 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ipcdemo_client::Kind;
+use ipcdemo_client::{Kind, Sums, Tally};
 
-use super::intercepts::Outcome;
+use super::intercepts::{Outcome, factory};
 
-/// How many objects were made, and by whom.
+/// How many objects were made, by whom, and what went through them.
 #[derive(Debug, Default)]
 pub struct Report {
-    made: BTreeMap<(String, String), u64>,
+    made: BTreeMap<(String, String), Made>,
     /// How often a program got the kernel's own, and why.
     left: BTreeMap<(String, &'static str), u64>,
 }
 
+/// Objects of one kind, made by threads of one name.
+#[derive(Debug, Default)]
+struct Made {
+    number: u64,
+    tally: Option<Tally>,
+}
+
 impl Report {
+    /// What is to make an object of this kind for a thread of this name, so that what goes through it is
+    /// added up; none if there is no such thing to be had.
+    pub fn tally(&mut self, kind: Kind, name: &str) -> Option<&Tally> {
+        let by = (kind.to_string(), name.to_owned());
+        let made = self.made.entry(by).or_default();
+        if made.tally.is_none() {
+            made.tally = factory().and_then(|factory| factory.tally()).ok();
+        }
+        made.tally.as_ref()
+    }
+
     /// Adds what came of a call by a thread of this name.
     pub fn note(&mut self, kind: Kind, name: String, outcome: &Outcome) {
         match outcome {
             Outcome::Made(_) => {
                 let by = (kind.to_string(), name);
-                *self.made.entry(by).or_default() += 1;
+                self.made.entry(by).or_default().number += 1;
             }
             Outcome::Left(why) => *self.left.entry((kind.to_string(), why)).or_default() += 1,
             Outcome::Asked(_) | Outcome::Refused(_) | Outcome::Gone => {}
@@ -31,15 +49,44 @@ impl Report {
     }
 }
 
+impl Made {
+    fn sums(&self) -> Option<Sums> {
+        self.tally.as_ref()?.sums().ok()
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.made.is_empty() && self.left.is_empty() {
+        let made = || self.made.iter().filter(|(_, made)| made.number > 0);
+        if made().next().is_none() && self.left.is_empty() {
             return writeln!(f, "ipcdemo exec: nothing was made");
         }
         writeln!(f, "ipcdemo exec: made by the module")?;
-        writeln!(f, "{:>8}  {:<8} BY", "NUMBER", "KIND")?;
-        for ((kind, by), number) in &self.made {
-            writeln!(f, "{number:>8}  {kind:<8} {by}")?;
+        writeln!(
+            f,
+            "{:>8}  {:<8} {:>14} {:>14} {:>10}  BY",
+            "NUMBER", "KIND", "BYTES READ", "BYTES WRITTEN", "WOKEN"
+        )?;
+        for ((kind, by), made) in made() {
+            let number = made.number;
+            match made.sums() {
+                Some(Sums {
+                    read,
+                    written,
+                    woken,
+                    ..
+                }) => {
+                    writeln!(
+                        f,
+                        "{number:>8}  {kind:<8} {read:>14} {written:>14} {woken:>10}  {by}"
+                    )
+                }
+                None => writeln!(
+                    f,
+                    "{number:>8}  {kind:<8} {0:>14} {0:>14} {0:>10}  {by}",
+                    "?"
+                ),
+            }?;
         }
         for ((kind, why), number) in &self.left {
             writeln!(f, "{number:>8}  {kind:<8} left to the kernel: {why}")?;

@@ -154,7 +154,7 @@ fn receive(program: &UnixStream) -> io::Result<(u32, Listener)> {
     Ok((u32::from_ne_bytes(pid), listener.into()))
 }
 
-fn serve(listener: &Listener, report: Option<&mut Report>) -> io::Result<()> {
+fn serve(listener: &Listener, mut report: Option<&mut Report>) -> io::Result<()> {
     let Some(call) = listener.receive()? else {
         return Ok(());
     };
@@ -165,7 +165,11 @@ fn serve(listener: &Listener, report: Option<&mut Report>) -> io::Result<()> {
     };
     // It may end as soon as it is answered.
     let name = report.as_ref().map(|_| caller::name(call.tid));
-    let outcome = intercept.act(listener, &call);
+    let tally = match (&mut report, &name) {
+        (Some(report), Some(name)) if intercept.makes() => report.tally(intercept.kind, name),
+        _ => None,
+    };
+    let outcome = intercept.act(listener, &call, tally);
     if let (Some(report), Some(name)) = (report, name) {
         report.note(intercept.kind, name, &outcome);
     }
@@ -181,7 +185,10 @@ fn serve(listener: &Listener, report: Option<&mut Report>) -> io::Result<()> {
 /// Tells who asks for it what there is to tell. Who became the program does not ask.
 fn tell(mut program: UnixStream, report: Option<Report>) {
     if let (Ok(()), Some(report)) = (program.read_exact(&mut [0]), report) {
+        let told = report.to_string();
+        // Its tallies are of the module, which who reads this may want to unload.
+        drop(report);
         // If it is gone meanwhile, it does not want to know.
-        let _ = program.write_all(report.to_string().as_bytes());
+        let _ = program.write_all(told.as_bytes());
     }
 }
