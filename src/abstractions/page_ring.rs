@@ -254,9 +254,11 @@ impl PageRing {
         let wanted = bytes.div_ceil(PAGE_SIZE).min(free as usize);
         // SAFETY: The claim is held.
         let slots = unsafe { (*self.slots.get()).len() } as u32;
-        // SAFETY: By the function's requirements, the slot is free, if it is one of those.
-        let kept = (KEEPER.ahead_of(next, slots) as usize) < wanted
-            && unsafe { !(*self.slot(KEEPER)).memory.is_null() };
+        if KEEPER.ahead_of(next, slots) as usize >= wanted {
+            return wanted;
+        }
+        // SAFETY: By the function's requirements, the slot is free.
+        let kept = unsafe { !(*self.slot(KEEPER)).memory.is_null() };
         wanted - usize::from(kept)
     }
 
@@ -395,7 +397,7 @@ impl PageRing {
         // type invariants, which spares the compiler to bring it down twice.
         unsafe {
             let slots = &*self.slots.get();
-            assert_unchecked(1 <= slots.len() && slots.len() <= SLOTS_MAX as usize);
+            assert_unchecked(!slots.is_empty() && slots.len() <= SLOTS_MAX as usize);
             slots
                 .as_ptr()
                 .cast_mut()
@@ -966,10 +968,10 @@ impl<'a> Writer<'a> {
         if memory.is_null() {
             let (ring, next) = (self.ring, self.known.head().plus(self.begun));
             let room = self.limit - self.begun;
-            // SAFETY: The claim is held, and so many slots are free.
-            return self
-                .pages
-                .take(|| unsafe { ring.lacking(next, room, bytes) });
+            return self.pages.take(|| {
+                // SAFETY: The claim is held, and so many slots are free.
+                unsafe { ring.lacking(next, room, bytes) }
+            });
         }
         // splice(2) shared it, with a pipe of the kernel's.
         //
