@@ -44,6 +44,10 @@ pub struct Cli {
     #[arg(long, conflicts_with = "gdb")]
     pub icount: bool,
 
+    /// Have QEMU load a plugin of its translator's; with the plugin's own arguments, NAME=VALUE
+    #[arg(long, value_name = "SO[,ARG]...", requires = "icount")]
+    pub plugin: Option<String>,
+
     /// Wait for a debugger on this TCP port before the first instruction; no time limit unless
     /// given
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234")]

@@ -72,6 +72,8 @@ pub struct Machine {
     pub accel: Accel,
     /// Whether time is the count of instructions.
     pub icount: bool,
+    /// A plugin of the translator's, and its arguments.
+    pub plugin: Option<String>,
     /// The port on which to wait for a debugger.
     pub gdb: Option<u16>,
     /// Its 9p folders.
@@ -138,6 +140,9 @@ impl Machine {
         add("-smp", if self.icount { 1 } else { self.cpus }.to_string());
         if self.icount {
             add("-icount", "shift=0,sleep=off".into());
+        }
+        if let Some(plugin) = &self.plugin {
+            add("-plugin", plugin.clone());
         }
         add("-device", "virtio-serial-pci".into());
         args
