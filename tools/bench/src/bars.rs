@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::record::{Record, Setting};
+use crate::record::{Record, Setting, Side};
 
 /// Which ratio a bar is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -119,6 +119,16 @@ pub fn render(records: &[Record]) -> String {
         );
     }
     for record in records {
+        if let Some(what) = counts(record) {
+            let _ = writeln!(
+                text,
+                "{:12} {:42} no more locked instructions, fences, interrupt disables: {what}",
+                record.setting.name(),
+                record.name,
+            );
+        }
+    }
+    for record in records {
         if let Some(slower) = slower(record).filter(|slower| *slower > SLOWER_AT_MOST) {
             let _ = writeln!(
                 text,
@@ -130,6 +140,29 @@ pub fn render(records: &[Record]) -> String {
         }
     }
     text
+}
+
+/// Whether none of the three is more than the original's, by more than what a tick may add.
+fn counts(record: &Record) -> Option<String> {
+    const CHANCE: f64 = 0.05;
+    let (native, module) = (
+        record.counts.get(&Side::Native)?,
+        record.counts.get(&Side::Module)?,
+    );
+    let more: Vec<_> = [
+        ("locked", native.locked, module.locked),
+        ("fences", native.fences, module.fences),
+        ("disables", native.disables, module.disables),
+    ]
+    .into_iter()
+    .filter(|(_, native, module)| *module > *native * 1.005 + CHANCE)
+    .map(|(name, native, module)| format!("{name} {module:.1}, not {native:.1}"))
+    .collect();
+    Some(if more.is_empty() {
+        "met".into()
+    } else {
+        format!("not met, {}", more.join("; "))
+    })
 }
 
 fn verdict(ratio: Option<f64>, bar: &Bar) -> &'static str {
@@ -154,4 +187,34 @@ fn slower(record: &Record) -> Option<f64> {
         (low, ratio)
     };
     (record.setting == Setting::Wall && certain > 1.0).then_some(ratio)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Counts;
+
+    fn counted(native: [f64; 3], module: [f64; 3]) -> Record {
+        let mut record = Record::empty("a/b", Setting::Instructions, "instructions");
+        for (side, [locked, fences, disables]) in [(Side::Native, native), (Side::Module, module)] {
+            let counts = Counts {
+                locked,
+                fences,
+                disables,
+            };
+            record.counts.insert(side, counts);
+        }
+        record
+    }
+
+    #[test]
+    fn one_more_of_any_kind_is_told() {
+        let native = [2.0, 1.0, 3.0];
+        assert_eq!(counts(&counted(native, native)).unwrap(), "met");
+        assert_eq!(counts(&counted(native, [2.01, 0.0, 1.0])).unwrap(), "met");
+        let more = counts(&counted(native, [2.0, 2.0, 3.0])).unwrap();
+        assert_eq!(more, "not met, fences 2.0, not 1.0");
+        let none = Record::empty("a/b", Setting::Wall, "ns");
+        assert!(counts(&none).is_none());
+    }
 }

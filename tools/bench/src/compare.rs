@@ -87,19 +87,10 @@ mod tests {
 
     fn results(module: f64) -> Results {
         let record = Record {
-            name: "counter/read".into(),
-            setting: Setting::Instructions,
-            unit: "instructions".into(),
-            more_is_better: false,
             native: Some(100.0),
             module: Some(module),
-            floor: None,
-            dev_null: None,
             ratio: Some(module / 100.0),
-            above_floor_ratio: None,
-            ratio_interval: None,
-            n: 1,
-            spread: Default::default(),
+            ..Record::empty("counter/read", Setting::Instructions, "instructions")
         };
         Results {
             results: vec![record],

@@ -7,6 +7,7 @@
 
 pub mod bars;
 pub mod compare;
+pub mod counts;
 pub mod measure;
 #[cfg(feature = "report")]
 pub mod page;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ipcdemo_bench::record::{Results, Run};
-use ipcdemo_bench::{bars, compare, page, plot, table, trust};
+use ipcdemo_bench::{bars, compare, counts, page, plot, table, trust};
 use serde::de::DeserializeOwned;
 
 /// Makes of what `ipcdemo bench` measured what people read
@@ -34,6 +34,14 @@ enum Command {
         /// What `ipcdemo bench --json` wrote
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<PathBuf>,
+    },
+    /// Print a run with what the emulator's plugin counted beside it
+    Counts {
+        #[arg(value_name = "RUN")]
+        run: PathBuf,
+        /// What the plugin wrote
+        #[arg(value_name = "COUNTS")]
+        counts: PathBuf,
     },
     /// Print docs/performance.md, made from a results.json
     Page {
@@ -70,6 +78,13 @@ fn main() -> ExitCode {
 fn run(command: Command) -> io::Result<()> {
     match command {
         Command::Report { out, base, runs } => report(&out, base.as_deref(), &runs),
+        Command::Counts { run, counts } => {
+            let mut with: Run = load(&run)?;
+            let lines = fs::read_to_string(&counts).map_err(about(&counts))?;
+            counts::merge(&mut with, &lines).map_err(about(&counts))?;
+            let text = serde_json::to_string_pretty(&with)? + "\n";
+            io::stdout().write_all(text.as_bytes())
+        }
         Command::Page { results } => {
             let page = page::render(&load(&results)?);
             io::stdout().write_all(page.as_bytes())

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::bars;
-use crate::record::{Machine, Record, Results, Setting};
+use crate::record::{Counts, Machine, Record, Results, Setting, Side};
 use crate::table::{figure, ratio};
 
 const HEAD: &str = "\
@@ -106,5 +106,44 @@ fn section(setting: Setting, machine: &Machine, records: &[&Record]) -> String {
             ratio(record.above_floor_ratio),
         );
     }
+    text += &counts(records);
     text
 }
+
+/// What of the instructions costs more than one.
+fn counts(records: &[&Record]) -> String {
+    let mut text = String::new();
+    for record in records {
+        let Some(module) = record.counts.get(&Side::Module) else {
+            continue;
+        };
+        if text.is_empty() {
+            text += COUNTS;
+        }
+        let native = record.counts.get(&Side::Native);
+        let floor = record.counts.get(&Side::Floor);
+        let all = |count: fn(&Counts) -> f64| {
+            let [native, floor] = [native, floor].map(|counts| figure(counts.map(count)));
+            format!("{native} / {} / {floor}", figure(Some(count(module))))
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            record.name,
+            all(|counts| counts.locked),
+            all(|counts| counts.fences),
+            all(|counts| counts.disables),
+        );
+    }
+    text
+}
+
+const COUNTS: &str = "
+Some instructions cost far more than one. A plugin of the emulator's counts those that the kernel executes in the very
+rounds that gave the figures above; it adds none. Locked are those with a lock prefix and exchanges with memory: each is a full fence
+too. Fences are there for the fence alone: `mfence`, and `lock addl $0` or `lock orl $0` of the stack. Disables of interrupts
+are `cli`. `noreplace-smp` keeps a kernel with one processor from patching its lock prefixes away. In each column: native / module / floor, for one operation.
+
+| operation | locked | fences | disables |
+|---|---|---|---|
+";

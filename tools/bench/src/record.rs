@@ -74,14 +74,62 @@ pub struct Record {
     /// How the rounds of each side were spread.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub spread: BTreeMap<Side, Spread>,
+    /// What of each side's instructions costs more than one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<Side, Counts>,
 }
 
 impl Record {
+    /// Without figures.
+    #[must_use]
+    pub fn empty(name: &str, setting: Setting, unit: &str) -> Self {
+        Self {
+            name: name.into(),
+            setting,
+            unit: unit.into(),
+            more_is_better: false,
+            native: None,
+            module: None,
+            floor: None,
+            dev_null: None,
+            ratio: None,
+            above_floor_ratio: None,
+            ratio_interval: None,
+            n: 0,
+            spread: BTreeMap::new(),
+            counts: BTreeMap::new(),
+        }
+    }
+
     /// What stands before the slash.
     #[must_use]
     pub fn family(&self) -> &str {
         self.name.split('/').next().unwrap_or_default()
     }
+}
+
+/// Of the kernel's instructions, for one operation.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Counts {
+    /// With a lock prefix, or an exchange with memory, but those that are [`Counts::fences`].
+    pub locked: f64,
+    /// There for the fence alone: `mfence`, and `lock addl $0` or `lock orl $0` of the stack.
+    pub fences: f64,
+    /// `cli`.
+    pub disables: f64,
+}
+
+/// One round, as it was measured.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Round {
+    /// The operation.
+    pub name: String,
+    /// Whose.
+    pub side: Side,
+    /// How often it was done; 0 of a trial, which does not count.
+    pub turns: u64,
+    /// Whether such rounds have a mean, and not a median.
+    pub long: bool,
 }
 
 /// Quantiles.
@@ -129,6 +177,9 @@ pub struct Run {
     pub machine: Machine,
     /// What came out.
     pub results: Vec<Record>,
+    /// Each round, in order, for what counts beside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<Round>,
 }
 
 /// `results.json`: several runs.

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::record::{Record, Setting};
+use crate::record::{Counts, Record, Setting, Side};
 
 /// All records of a setting, a line each.
 #[must_use]
@@ -28,7 +28,7 @@ pub fn render(records: &[Record], setting: Setting) -> String {
         "above",
         "(in MB/s more is better)",
     );
-    for record in records {
+    for record in &records {
         let merit = record.above_floor_ratio.or(record.ratio);
         let _ = writeln!(
             text,
@@ -40,6 +40,41 @@ pub fn render(records: &[Record], setting: Setting) -> String {
             ratio(record.ratio),
             ratio(record.above_floor_ratio),
             [bar(merit), unit(record)].concat(),
+        );
+    }
+    text += &counts(&records, wide);
+    text
+}
+
+/// What of the instructions costs more than one: of the original, of the module.
+fn counts(records: &[&Record], wide: usize) -> String {
+    let mut text = String::new();
+    for record in records {
+        let Some(module) = record.counts.get(&Side::Module) else {
+            continue;
+        };
+        if text.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n{:wide$}  {:>17} {:>17} {:>17}",
+                "native / module", "locked", "fences", "disables"
+            );
+        }
+        let native = record.counts.get(&Side::Native);
+        let both = |count: fn(&Counts) -> f64| {
+            format!(
+                "{} / {}",
+                figure(native.map(count)),
+                figure(Some(count(module)))
+            )
+        };
+        let _ = writeln!(
+            text,
+            "{:wide$}  {:>17} {:>17} {:>17}",
+            record.name,
+            both(|counts| counts.locked),
+            both(|counts| counts.fences),
+            both(|counts| counts.disables),
         );
     }
     text

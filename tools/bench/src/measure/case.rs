@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use crate::measure::kit::Kit;
-use crate::record::{Record, Setting, Side};
+use crate::measure::marker;
+use crate::record::{self, Record, Setting, Side};
 use crate::stats::{mean, median, ratio_interval, spread};
 
 /// Does an operation so many times, and gives the time that took.
@@ -107,12 +108,14 @@ impl Case {
             longest = 0.0;
             for (_, round) in &mut rounds {
                 longest = longest.max(round(TRIAL)? / TRIAL as f64);
+                self.mark(kit, Side::Native, 0);
             }
         }
         let (count, turns) = kit.budget.plan(self.long, longest);
         for number in 0..count {
             let mut measure = |(side, round): &mut (Side, Round)| -> io::Result<()> {
                 let figure = round(turns)? / turns as f64;
+                self.mark(kit, *side, turns);
                 figures.entry(*side).or_default().push(self.figure(figure));
                 Ok(())
             };
@@ -124,6 +127,19 @@ impl Case {
             }
         }
         Ok(count * turns)
+    }
+
+    /// Tells the emulator's plugin, which may be there, of a round's end.
+    fn mark(&self, kit: &Kit, side: Side, turns: u64) {
+        if kit.setting == Setting::Instructions {
+            marker::take();
+            kit.rounds.borrow_mut().push(record::Round {
+                name: self.name.clone(),
+                side,
+                turns,
+                long: self.long,
+            });
+        }
     }
 
     /// Nanoseconds for so many bytes as megabytes in a second.
@@ -164,6 +180,7 @@ impl Case {
                 .iter()
                 .map(|(side, figures)| (*side, spread(figures)))
                 .collect(),
+            counts: BTreeMap::new(),
         }
     }
 }

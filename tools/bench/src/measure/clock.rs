@@ -8,6 +8,7 @@ use std::io;
 use std::time::Instant;
 
 use crate::measure::case::Round;
+use crate::measure::marker;
 use crate::record::Setting;
 use crate::stats::median;
 
@@ -54,14 +55,33 @@ impl Clock {
         }
     }
 
+    /// Where the plugin begins to count, if it counts.
+    #[inline]
+    fn start(&self) -> u64 {
+        let now = self.now();
+        if self.setting == Setting::Instructions {
+            marker::on();
+        }
+        now
+    }
+
+    /// And where it ends.
+    #[inline]
+    fn stop(&self) -> u64 {
+        if self.setting == Setting::Instructions {
+            marker::off();
+        }
+        self.now()
+    }
+
     /// A round of one operation after the other, timed as a whole.
     pub fn batch(self, mut operation: impl FnMut() -> io::Result<()> + 'static) -> Round {
         Box::new(move |turns| {
-            let start = self.now();
+            let start = self.start();
             for _ in 0..turns {
                 operation()?;
             }
-            let time = (self.now() - start) as f64;
+            let time = (self.stop() - start) as f64;
             Ok(time - self.look - self.turn * turns as f64)
         })
     }
@@ -69,9 +89,9 @@ impl Clock {
     /// A round that is timed as a whole, however it comes to its number of operations.
     pub fn whole(self, mut round: impl FnMut(u64) -> io::Result<()> + 'static) -> Round {
         Box::new(move |turns| {
-            let start = self.now();
+            let start = self.start();
             round(turns)?;
-            Ok((self.now() - start) as f64 - self.look)
+            Ok((self.stop() - start) as f64 - self.look)
         })
     }
 
@@ -86,9 +106,9 @@ impl Clock {
             let mut time = 0.0;
             for _ in 0..turns {
                 before()?;
-                let start = self.now();
+                let start = self.start();
                 operation()?;
-                time += (self.now() - start) as f64 - self.look;
+                time += (self.stop() - start) as f64 - self.look;
                 after()?;
             }
             Ok(time)

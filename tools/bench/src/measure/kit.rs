@@ -18,7 +18,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::measure::case::Budget;
 use crate::measure::clock::Clock;
-use crate::record::{Setting, Side};
+use crate::record::{Round, Setting, Side};
 
 /// A descriptor, for several parts of a case and their threads.
 pub type Fd = Arc<OwnedFd>;
@@ -38,6 +38,8 @@ pub struct Kit {
     pub twins: bool,
     /// To write from and to read to.
     pub buffers: Rc<RefCell<(Vec<u8>, Vec<u8>)>>,
+    /// The rounds that the emulator's plugin was told of.
+    pub rounds: RefCell<Vec<Round>>,
     factory: Arc<Factory>,
 }
 
@@ -50,6 +52,7 @@ impl Kit {
             budget: Budget::of(setting),
             twins,
             buffers: Rc::new(RefCell::new((vec![1; BUFFER], vec![1; BUFFER]))),
+            rounds: RefCell::default(),
             factory: Arc::new(Factory::open().map_err(io::Error::other)?),
         })
     }

@@ -2,7 +2,6 @@
 
 //! Bytes of kernel memory that objects hold.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -52,19 +51,11 @@ pub fn measure(kit: &Kit, name: &str, make: Make) -> io::Result<Record> {
     let [native, module] = [Side::Native, Side::Module].map(|side| held(&kit.maker(side), make));
     let (native, module) = (native?, module?);
     Ok(Record {
-        name: name.into(),
-        setting: Setting::Instructions,
-        unit: "bytes".into(),
-        more_is_better: false,
         native: Some(native),
         module: Some(module),
-        floor: None,
-        dev_null: None,
         ratio: Some(module / native),
-        above_floor_ratio: None,
-        ratio_interval: None,
         n: OBJECTS as u64,
-        spread: BTreeMap::new(),
+        ..Record::empty(name, Setting::Instructions, "bytes")
     })
 }
 

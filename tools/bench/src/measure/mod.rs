@@ -8,6 +8,7 @@ mod counter;
 mod histogram;
 mod kit;
 mod machine;
+mod marker;
 mod memory;
 mod pipe;
 mod tasks;
@@ -69,6 +70,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(usize, usize, &str)) -> i
         setting: options.setting,
         machine: machine::look(options.told.clone()),
         results,
+        rounds: kit.rounds.take(),
     })
 }
 
