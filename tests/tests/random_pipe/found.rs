@@ -61,3 +61,22 @@ fn a_splice_is_an_edge() {
         ],
     });
 }
+
+/// What splice had given away was written to: a writer found two pages that readers had left.
+#[test]
+fn memory_that_is_shared() {
+    replay(&Case {
+        fifo: false,
+        flags: STREAM,
+        buffers: 2,
+        apart: false,
+        operations: vec![
+            Write(Main, 1, Lengths(&[3, 5]), 0),
+            Read(Main, 0, Lengths(&[4096, 4096])),
+            Write(Main, 1, Lengths(&[4000, 200]), 0),
+            Write(A, 1, Lengths(&[4000, 200]), 0),
+            SpliceOut(B, 0, 5000),
+            TakeOutlet(65536),
+        ],
+    });
+}
