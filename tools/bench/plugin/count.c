@@ -13,31 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is needed of qemu-plugin.h, which Debian does not package. */
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-struct qemu_plugin_scoreboard;
+#include "qemu_plugin.h"
 
-struct entry {
-	struct qemu_plugin_scoreboard *score;
-	size_t offset;
-};
+#define EXPORT __attribute__((visibility("default")))
 
-enum { ADD_U64 = 0, NO_REGISTERS = 0 };
-
-void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id, void (*cb)(uint64_t id, struct qemu_plugin_tb *tb));
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, void (*cb)(unsigned int cpu, void *data),
-					    int flags, void *data);
-void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *insn, int op, struct entry entry,
-							 uint64_t imm);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
-size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *insn, void *to, size_t size);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
-struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t size);
-uint64_t qemu_plugin_u64_sum(struct entry entry);
-
-__attribute__((visibility("default"))) int qemu_plugin_version = 4;
+EXPORT int qemu_plugin_version = 4;
 
 enum kind { LOCKED, FENCE, DISABLE, KINDS, OTHER = KINDS };
 
@@ -64,7 +44,8 @@ static enum marker marker(const uint8_t *code, size_t size)
 
 static bool is_prefix(uint8_t byte)
 {
-	return memchr("\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3", byte, 11) || (byte & 0xf0) == 0x40;
+	return memchr("\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3", byte, 11) ||
+	       (byte & 0xf0) == 0x40;
 }
 
 static enum kind classify(const uint8_t *code, size_t size)
@@ -86,8 +67,9 @@ static enum kind classify(const uint8_t *code, size_t size)
 		return LOCKED;
 	if (!locked)
 		return OTHER;
-	/* lock addl or orl $0, of what is at the stack's top: it changes nothing, and is for the fence. */
-	if (*code == 0x83 && left >= 3 && (code[1] & 0x37) == 0x04 && code[2] == 0x24 && !code[size - 1])
+	/* lock addl or orl $0, of what is on the stack: it changes nothing, and is a fence. */
+	if (*code == 0x83 && left >= 3 && (code[1] & 0x37) == 0x04 && code[2] == 0x24 &&
+	    !code[size - 1])
 		return FENCE;
 	return LOCKED;
 }
@@ -105,7 +87,8 @@ static void mark(unsigned int cpu, void *data)
 		} else if (marker == OFF) {
 			sum[kind] += now - before[kind];
 		} else {
-			fprintf(file, "%llu%c", (unsigned long long)sum[kind], kind + 1 < KINDS ? ' ' : '\n');
+			fprintf(file, "%llu%c", (unsigned long long)sum[kind],
+				kind + 1 < KINDS ? ' ' : '\n');
 			sum[kind] = 0;
 		}
 	}
@@ -127,7 +110,8 @@ static void translate(uint64_t id, struct qemu_plugin_tb *tb)
 		enum kind kind;
 
 		if (what != NONE) {
-			qemu_plugin_register_vcpu_insn_exec_cb(insn, mark, NO_REGISTERS, (void *)(uintptr_t)what);
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, mark, NO_REGISTERS,
+							       (void *)(uintptr_t)what);
 			continue;
 		}
 		/* The kernel has the upper half of the addresses. */
@@ -135,11 +119,12 @@ static void translate(uint64_t id, struct qemu_plugin_tb *tb)
 			continue;
 		kind = classify(code, size);
 		if (kind != OTHER)
-			qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, ADD_U64, entry(kind), 1);
+			qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, ADD_U64,
+									    entry(kind), 1);
 	}
 }
 
-__attribute__((visibility("default"))) int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
+EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
 {
 	(void)info;
 	if (argc != 1 || strncmp(argv[0], "out=", 4)) {
