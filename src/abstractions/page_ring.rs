@@ -1111,7 +1111,7 @@ impl Pages {
     }
 
     /// As [`Pages::put`], if it may be used again. If it was shared it is given back at once.
-    #[inline]
+    #[inline(never)]
     fn put_unshared(&mut self, slot: &mut Slot) {
         let memory = slot.take();
         if slot.shared {
