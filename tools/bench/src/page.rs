@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use crate::bars;
-use crate::record::{Counts, Machine, Record, Results, Setting, Side};
-use crate::table::{figure, ratio};
+use crate::record::{Machine, Record, Results, Setting, Side};
+use crate::table::{counted, figure, ratio};
 
 const HEAD: &str = "\
 <!-- SPDX-License-Identifier: GPL-2.0 -->
@@ -114,26 +114,15 @@ fn section(setting: Setting, machine: &Machine, records: &[&Record]) -> String {
 fn counts(records: &[&Record]) -> String {
     let mut text = String::new();
     for record in records {
-        let Some(module) = record.counts.get(&Side::Module) else {
+        if !record.counts.contains_key(&Side::Module) {
             continue;
-        };
+        }
         if text.is_empty() {
             text += COUNTS;
         }
-        let native = record.counts.get(&Side::Native);
-        let floor = record.counts.get(&Side::Floor);
-        let all = |count: fn(&Counts) -> f64| {
-            let [native, floor] = [native, floor].map(|counts| figure(counts.map(count)));
-            format!("{native} / {} / {floor}", figure(Some(count(module))))
-        };
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} |",
-            record.name,
-            all(|counts| counts.locked),
-            all(|counts| counts.fences),
-            all(|counts| counts.disables),
-        );
+        let sides = [Side::Native, Side::Module, Side::Floor];
+        let columns = counted(record, &sides).join(" | ");
+        let _ = writeln!(text, "| {} | {columns} |", record.name);
     }
     text
 }

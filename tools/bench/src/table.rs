@@ -50,9 +50,9 @@ pub fn render(records: &[Record], setting: Setting) -> String {
 fn counts(records: &[&Record], wide: usize) -> String {
     let mut text = String::new();
     for record in records {
-        let Some(module) = record.counts.get(&Side::Module) else {
+        if !record.counts.contains_key(&Side::Module) {
             continue;
-        };
+        }
         if text.is_empty() {
             let _ = writeln!(
                 text,
@@ -60,24 +60,30 @@ fn counts(records: &[&Record], wide: usize) -> String {
                 "native / module", "locked", "fences", "disables"
             );
         }
-        let native = record.counts.get(&Side::Native);
-        let both = |count: fn(&Counts) -> f64| {
-            format!(
-                "{} / {}",
-                figure(native.map(count)),
-                figure(Some(count(module)))
-            )
-        };
+        let [locked, fences, disables] = counted(record, &[Side::Native, Side::Module]);
         let _ = writeln!(
             text,
-            "{:wide$}  {:>17} {:>17} {:>17}",
+            "{:wide$}  {locked:>17} {fences:>17} {disables:>17}",
             record.name,
-            both(|counts| counts.locked),
-            both(|counts| counts.fences),
-            both(|counts| counts.disables),
         );
     }
     text
+}
+
+/// Locked instructions, fences and interrupt disables, each with the figures of these sides.
+#[must_use]
+pub fn counted(record: &Record, sides: &[Side]) -> [String; 3] {
+    let kinds: [fn(&Counts) -> f64; 3] = [
+        |counts| counts.locked,
+        |counts| counts.fences,
+        |counts| counts.disables,
+    ];
+    kinds.map(|kind| {
+        let figures = sides
+            .iter()
+            .map(|side| figure(record.counts.get(side).map(kind)));
+        figures.collect::<Vec<_>>().join(" / ")
+    })
 }
 
 /// Four digits or more.
