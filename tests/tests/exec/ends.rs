@@ -7,7 +7,7 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use ipcdemo_tests::{Errno, Task, serially, until};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -279,34 +279,34 @@ fn what_is_inherited_does_no_harm() {
     });
 }
 
+/// What a script and its report say, if it succeeds.
+fn reported(script: &str) -> Output {
+    let output = Command::new("ipcdemo")
+        .args(["exec", "--report", "--", "sh", "-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(end(output.status), Ok(0));
+    output
+}
+
 /// A report does not wait for who lives on.
 #[test]
 fn others_may_go_on() {
     serially(|| {
         let script = "(while echo | cat; do :; done) >/dev/null 2>&1 & echo $!";
-        let output = Command::new("ipcdemo")
-            .args(["exec", "--report", "--", "sh", "-c", script])
-            .output()
-            .unwrap();
-        assert_eq!(end(output.status), Ok(0));
-        let other = String::from_utf8(output.stdout).unwrap();
+        let other = String::from_utf8(reported(script).stdout).unwrap();
         let other = Pid::from_raw(other.trim().parse().unwrap()).unwrap();
         kill_process(other, Signal::KILL).unwrap();
         nothing_is_left();
     });
 }
 
-/// How many bytes went through, and what does not is not told of.
+/// How many bytes went through, and by whose objects.
 #[test]
 fn the_report_tells_what_went_through() {
     serially(|| {
-        let script = "seq 1 1000 | cat >/dev/null";
-        let output = Command::new("ipcdemo")
-            .args(["exec", "--report", "--", "sh", "-c", script])
-            .output()
-            .unwrap();
-        assert_eq!(end(output.status), Ok(0));
-        let report = String::from_utf8(output.stderr).unwrap();
+        let report = reported("seq 1 1000 | cat >/dev/null").stderr;
+        let report = String::from_utf8(report).unwrap();
         let words: Vec<_> = report.lines().last().unwrap().split_whitespace().collect();
         let bytes = (1..=1000)
             .map(|number: u32| number.to_string().len() + 1)
