@@ -58,10 +58,7 @@ impl Counter {
     /// C: `do_eventfd`.
     pub(crate) fn create(count: u32, mode: Mode, open_flags: u32) -> Result<ARef<File>> {
         let counter = Self::new(count, mode, false)?;
-        let file = anon_file::create(c"[ipcdemo-counter]", counter.clone(), open_flags)?;
-        // From here on `release` takes it off the list.
-        live::add(counter)?;
-        Ok(file)
+        Self::list(counter.clone(), counter, open_flags)
     }
 
     /// Makes one, and a file on it whose reads, writes and wake-ups are added up.
@@ -79,9 +76,18 @@ impl Counter {
             tally: tally.clone(),
         };
         let tallied = Arc::new(tallied, GFP_KERNEL_ACCOUNT)?;
-        let file = anon_file::create(c"[ipcdemo-counter]", tallied, open_flags)?;
+        Self::list(counter, tallied, open_flags).inspect(|_| tally.add_object())
+    }
+
+    /// Makes the file, on the counter or on what leads to it, and lists the counter.
+    fn list<T: FileOperations>(
+        counter: Arc<Self>,
+        object: Arc<T>,
+        open_flags: u32,
+    ) -> Result<ARef<File>> {
+        let file = anon_file::create(c"[ipcdemo-counter]", object, open_flags)?;
+        // From here on `release` takes it off the list.
         live::add(counter)?;
-        tally.add_object();
         Ok(file)
     }
 
