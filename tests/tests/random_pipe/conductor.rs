@@ -241,8 +241,8 @@ impl Conductor {
 
     /// Whether an operation is to be done, as far as the descriptors are concerned.
     fn is_possible(&self, operation: Operation, stage: &Stage, apart: bool) -> bool {
-        let makes = operation.makes().map(|end| self.ends[end]);
-        if makes.is_some_and(|end| end != End::Closed) {
+        let makes = operation.makes();
+        if makes.is_some_and(|end| self.ends[end] != End::Closed) {
             return false;
         }
         let Some(end) = operation.uses() else {
@@ -254,11 +254,15 @@ impl Conductor {
         };
         // From anybody else's file the kernel copies then (fs/splice.c, vfs_splice_read), and
         // to it it writes, which makes packets.
-        let is_spliced = |task: &Task| task.operation.is_splice() && task.file == Some(file);
+        // A splice that a signal interrupts begins anew, with what its descriptor is by then.
+        let is_spliced = |end| {
+            let uses = |task: &Task| task.file == Some(file) || task.operation.uses() == Some(end);
+            let mut tasks = self.at.iter().flatten();
+            tasks.any(|task| task.operation.is_splice() && uses(task))
+        };
         let makes_packets = match operation {
-            Operation::SetFlags(_, flags) => {
-                flags.direct && self.at.iter().flatten().any(is_spliced)
-            }
+            Operation::SetFlags(_, flags) => flags.direct && is_spliced(end),
+            Operation::Duplicate(_, new) => is_spliced(new) && calls::is_direct(stage, end),
             _ => operation.is_splice() && calls::is_direct(stage, end),
         };
         if makes_packets {

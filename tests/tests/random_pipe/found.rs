@@ -80,3 +80,27 @@ fn memory_that_is_shared() {
         ],
     });
 }
+
+/// A splice that began anew, with a file of another mode that had got its descriptor's number.
+#[test]
+fn a_mode_of_another_file() {
+    replay(&Case {
+        fifo: false,
+        flags: STREAM,
+        buffers: 1,
+        apart: false,
+        operations: vec![
+            SpliceOut(C, 0, 1),
+            Close(0),
+            Open(Main, 0, Mode::Both, STREAM),
+            SetFlags(
+                0,
+                Flags {
+                    nonblock: false,
+                    direct: true,
+                },
+            ),
+            Signal(C, true),
+        ],
+    });
+}
