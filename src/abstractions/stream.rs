@@ -6,7 +6,7 @@
 //! either, by these traits, is compiled for both: a request for one buffer then costs nothing of what a vector
 //! needs, which for a few bytes is a good part of it all.
 
-use core::mem::MaybeUninit;
+use core::{mem::MaybeUninit, ptr};
 use kernel::{
     iov::{IovIterDest, IovIterSource},
     uaccess::UserPtr, //
@@ -60,10 +60,19 @@ pub(crate) trait Source {
         Self: Sized,
     {
         let mut bytes = [0; N];
+        self.fill(&mut bytes).then_some(bytes)
+    }
+
+    /// Copies as many bytes as there is room for, if there are so many and none at a bad address. If not, some of
+    /// the room may be written, and some bytes passed over.
+    ///
+    /// Context: may sleep.
+    #[inline]
+    fn fill(&mut self, bytes: &mut [u8]) -> bool {
         // SAFETY: Bytes may be treated as if they were not initialized, as long as nothing else than bytes is
         // written there: `copy` initializes some, and leaves the others.
-        let room = unsafe { &mut *(&raw mut bytes).cast::<[MaybeUninit<u8>; N]>() };
-        (self.copy(room) == N).then_some(bytes)
+        let room = unsafe { &mut *(ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) };
+        self.copy(room) == bytes.len()
     }
 
     /// Whether there is nothing left.

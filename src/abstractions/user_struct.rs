@@ -5,6 +5,7 @@
 //! C: `copy_struct_from_user` and `copy_struct_to_user` in
 //! [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h).
 
+use crate::abstractions::stream::{Destination, Source, UserBuffer};
 use core::marker::PhantomData;
 use kernel::{
     ioctl::{_IOC_DIR, _IOC_NR, _IOC_SIZE, _IOC_TYPE},
@@ -57,7 +58,21 @@ impl UserStructPtr {
             return Err(EINVAL);
         }
         let known = self.size.min(size_of::<T>());
+        if self.size > known {
+            self.refuse_unknown(known)?;
+        }
+        let mut value = T::new_zeroed();
+        let mut from = UserBuffer::new(self.ptr, known).source();
+        if from.fill(&mut value.as_mut_bytes()[..known]) {
+            Ok(value)
+        } else {
+            Err(EFAULT)
+        }
+    }
 
+    /// Refuses what is longer than `known`, unless the rest is zero.
+    #[cold]
+    fn refuse_unknown(&self, known: usize) -> Result {
         let mut rest = UserSlice::new(self.ptr, self.size).reader();
         rest.skip(known)?;
         let mut bytes = [0; 64];
@@ -68,12 +83,7 @@ impl UserStructPtr {
                 return Err(E2BIG);
             }
         }
-
-        let mut value = T::new_zeroed();
-        UserSlice::new(self.ptr, known)
-            .reader()
-            .read_slice(&mut value.as_mut_bytes()[..known])?;
-        Ok(value)
+        Ok(())
     }
 
     /// Writes `value` back, as much of it as the caller knows. What the caller knows beyond it was
@@ -84,9 +94,12 @@ impl UserStructPtr {
     /// Errors: `EFAULT`.
     pub(crate) fn write<T: UserStruct>(&self, value: &T) -> Result {
         let known = self.size.min(size_of::<T>());
-        UserSlice::new(self.ptr, known)
-            .writer()
-            .write_slice(&value.as_bytes()[..known])
+        let mut to = UserBuffer::new(self.ptr, known).destination();
+        if to.copy(&value.as_bytes()[..known]) == known {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
     }
 }
 
