@@ -9,11 +9,11 @@
 
 use crate::{
     abstractions::{
-        anon_file,
+        anon_file::AnonFiles,
         credentials::{capable, Capability},
-        file::{Access, FileOperations, Seek},
+        file::{FileOperations, Seek},
         live,
-        misc_node::MiscNode,
+        misc_node::{self, MiscNode, Shared},
         pipe_fs::Mount,
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr}, //
     },
@@ -80,9 +80,8 @@ use kernel::{
         File,
         LocalFile, //
     },
-    new_mutex,
     prelude::*,
-    sync::{aref::ARef, Arc, Mutex}, //
+    sync::{aref::ARef, Arc, SetOnce}, //
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -92,9 +91,9 @@ pub(crate) struct Nodes {
     #[pin]
     factory: MiscNode<Factory>,
     #[pin]
-    counter: MiscNode<Counter>,
+    counter: MiscNode<Shared<Counter>>,
     #[pin]
-    waitq: MiscNode<Waitq>,
+    waitq: MiscNode<Shared<Waitq>>,
 }
 
 impl Nodes {
@@ -103,8 +102,8 @@ impl Nodes {
     /// sleep, comes last.
     pub(crate) fn register(limits: Arc<Limits>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
-            let shared_counter = Counter::new_shared()?;
-            let shared_waitq = Waitq::new_shared()?;
+            let shared_counter = Shared(Counter::new_shared()?);
+            let shared_waitq = Shared(Waitq::new_shared()?);
             let factory = Factory::new(limits)?;
             let fifos = factory.fifos.clone();
             Ok(try_pin_init!(Self {
@@ -178,91 +177,92 @@ struct Factory {
     shop: Arc<Shop>,
 }
 
-/// What making objects takes.
-#[pin_data]
+/// What all objects are made with.
 struct Shop {
     limits: Arc<Limits>,
-    /// Who may make objects, and what is kept for them. Its lock guards both.
-    #[pin]
-    users: Mutex<Users>,
-}
-
-/// Who may make objects: has the factory open, or a tally.
-struct Users {
-    files: usize,
-    /// The file system that pipes live in, once one was made. It goes when it is not used, and would keep the
-    /// module loaded otherwise; but it is not to come and go with each pipe.
-    mount: Option<Mount>,
-}
-
-impl Shop {
-    /// The file system that pipes live in.
-    fn mount(&self) -> Result<Mount> {
-        let mut users = self.users.lock();
-        if users.mount.is_none() {
-            users.mount = Some(Mount::pin()?);
-        }
-        drop(users);
-        Mount::pin()
-    }
-
-    fn enter(&self) {
-        self.users.lock().files += 1;
-    }
-
-    fn leave(&self) {
-        let mut users = self.users.lock();
-        users.files -= 1;
-        if users.files == 0 {
-            users.mount = None;
-        }
-    }
+    nulls: AnonFiles,
+    counters: AnonFiles,
+    waitqs: AnonFiles,
+    tallies: AnonFiles,
 }
 
 impl Factory {
     /// Makes the factory, and the nodes of the FIFOs, which it adds to.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`; `EBUSY` if there is no device number.
-    fn new(limits: Arc<Limits>) -> Result<Arc<Self>> {
-        let users = Users {
-            files: 0,
-            mount: None,
-        };
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`; `EBUSY` if there is no device number.
+    fn new(limits: Arc<Limits>) -> Result<Self> {
         let fifos = Fifos::new(&limits)?;
-        let shop = Arc::pin_init(
-            pin_init!(Shop {
-                limits,
-                users <- new_mutex!(users, "Shop::users"),
-            }),
-            GFP_KERNEL,
-        )?;
-        Ok(Arc::new(Self { fifos, shop }, GFP_KERNEL)?)
+        let shop = Shop {
+            limits,
+            nulls: AnonFiles::new(c"[ipcdemo-null]")?,
+            counters: AnonFiles::new(c"[ipcdemo-counter]")?,
+            waitqs: AnonFiles::new(c"[ipcdemo-waitq]")?,
+            tallies: AnonFiles::new(c"[ipcdemo-tally]")?,
+        };
+        let shop = Arc::new(shop, GFP_KERNEL)?;
+        Ok(Self { fifos, shop })
     }
 }
 
+impl misc_node::Node for Factory {
+    type File = Session;
+
+    fn open(&self) -> Result<Arc<Session>> {
+        let session = Session {
+            fifos: self.fifos.clone(),
+            maker: Maker::new(&self.shop)?,
+        };
+        Ok(Arc::new(session, GFP_KERNEL_ACCOUNT)?)
+    }
+}
+
+/// Who makes objects: somebody with the factory open, or with a tally.
+struct Maker {
+    shop: Arc<Shop>,
+    /// The file system that pipes live in, once one was made. It would come and go with each pipe otherwise.
+    mount: SetOnce<Mount>,
+}
+
+impl Maker {
+    fn new(shop: &Arc<Shop>) -> Result<Self> {
+        Ok(Self {
+            shop: shop.clone(),
+            mount: SetOnce::new(),
+        })
+    }
+
+    fn mount(&self) -> Result<Mount> {
+        if let Some(mount) = self.mount.as_ref() {
+            return Ok(mount.clone());
+        }
+        let mount = Mount::pin()?;
+        // Whoever comes first: one stays.
+        self.mount.populate(mount.clone());
+        Ok(mount)
+    }
+}
+
+/// What a file of the factory is on.
+struct Session {
+    fifos: Arc<Fifos>,
+    maker: Maker,
+}
+
 #[vtable]
-impl FileOperations for Factory {
+impl FileOperations for Session {
     const SEEK: Seek = Seek::Ignored;
-
-    fn opened(&self) {
-        self.shop.enter();
-    }
-
-    fn release(&self, _access: Access) {
-        self.shop.leave();
-    }
 
     fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
         let (request, args) = UserStructPtr::of_ioctl(cmd, arg);
         match request {
-            NULL => make_null(&args)?,
-            COUNTER => make_counter(&args, None)?,
-            WAITQ => make_waitq(&args)?,
-            PIPE => make_pipe(&self.shop, &args, None)?,
+            NULL => make_null(&self.maker, &args)?,
+            COUNTER => make_counter(&self.maker, &args, None)?,
+            WAITQ => make_waitq(&self.maker, &args)?,
+            PIPE => make_pipe(&self.maker, &args, None)?,
             MKFIFO => make_fifo(&self.fifos, &args)?,
             RMFIFO => remove_fifo(&self.fifos, &args)?,
-            PIPE_LIMITS => tell_limits(&self.shop.limits, &args)?,
-            TALLY => make_tally(&self.shop, &args)?,
+            PIPE_LIMITS => tell_limits(&self.maker.shop.limits, &args)?,
+            TALLY => make_tally(&self.maker, &args)?,
             LIST => list(&args)?,
             _ => return Err(ENOTTY),
         }
@@ -284,20 +284,21 @@ fn publish(
     Ok(())
 }
 
-fn make_null(ptr: &UserStructPtr) -> Result {
+fn make_null(maker: &Maker, ptr: &UserStructPtr) -> Result {
     let args: ipcdemo_null_args = ptr.read()?;
     if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK) != 0 {
         return Err(EINVAL);
     }
     publish(
         args.flags,
-        || Null::create(args.flags),
+        || Null::create(&maker.shop.nulls, args.flags),
         |fd| ptr.write(&ipcdemo_null_args { fd, ..args }),
     )
 }
 
 /// C: `do_eventfd` in `fs/eventfd.c`.
-fn make_counter(ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> Result {
+fn make_counter(maker: &Maker, ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> Result {
+    let files = &maker.shop.counters;
     let args: ipcdemo_counter_args = ptr.read()?;
     let known = IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_COUNTER_SEMAPHORE;
     if args.flags & !known != 0 || args.reserved != 0 {
@@ -311,21 +312,21 @@ fn make_counter(ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> Result {
     publish(
         args.flags,
         || match tally {
-            None => Counter::create(args.initval, mode, args.flags),
-            Some(tally) => Counter::create_tallied(args.initval, mode, args.flags, tally),
+            None => Counter::create(files, args.initval, mode, args.flags),
+            Some(tally) => Counter::create_tallied(files, args.initval, mode, args.flags, tally),
         },
         |fd| ptr.write(&ipcdemo_counter_args { fd, ..args }),
     )
 }
 
-fn make_waitq(ptr: &UserStructPtr) -> Result {
+fn make_waitq(maker: &Maker, ptr: &UserStructPtr) -> Result {
     let args: ipcdemo_waitq_args = ptr.read()?;
     if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK) != 0 {
         return Err(EINVAL);
     }
     publish(
         args.flags,
-        || Waitq::create(args.word, args.flags),
+        || Waitq::create(&maker.shop.waitqs, args.word, args.flags),
         |fd| ptr.write(&ipcdemo_waitq_args { fd, ..args }),
     )
 }
@@ -333,13 +334,18 @@ fn make_waitq(ptr: &UserStructPtr) -> Result {
 /// As [`publish`], for both ends.
 ///
 /// C: `do_pipe2` in `fs/pipe.c`.
-fn make_pipe(shop: &Shop, ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> Result {
+fn make_pipe(maker: &Maker, ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> Result {
     let args: ipcdemo_pipe_args = ptr.read()?;
     if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_PIPE_DIRECT) != 0 {
         return Err(EINVAL);
     }
-    let (read_end, write_end) =
-        Pipe::create(shop.mount()?, &shop.limits, args.size, args.flags, tally)?;
+    let (read_end, write_end) = Pipe::create(
+        maker.mount()?,
+        &maker.shop.limits,
+        args.size,
+        args.flags,
+        tally,
+    )?;
     let fd_flags = args.flags & flags::O_CLOEXEC;
     let read_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
     let write_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
@@ -353,16 +359,10 @@ fn make_pipe(shop: &Shop, ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> Re
     Ok(())
 }
 
-/// What a tally's file is on. While there is one, its user may make pipes.
+/// What a tally's file is on.
 struct Tallier {
-    shop: Arc<Shop>,
+    maker: Maker,
     tally: Arc<Tally>,
-}
-
-impl Drop for Tallier {
-    fn drop(&mut self) {
-        self.shop.leave();
-    }
 }
 
 #[vtable]
@@ -372,8 +372,8 @@ impl FileOperations for Tallier {
     fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
         let (request, args) = UserStructPtr::of_ioctl(cmd, arg);
         match request {
-            COUNTER => make_counter(&args, Some(&self.tally))?,
-            PIPE => make_pipe(&self.shop, &args, Some(&self.tally))?,
+            COUNTER => make_counter(&self.maker, &args, Some(&self.tally))?,
+            PIPE => make_pipe(&self.maker, &args, Some(&self.tally))?,
             TALLIED => {
                 let _: ipcdemo_tallied_args = args.read()?;
                 args.write(&self.tally.sums())?;
@@ -384,19 +384,18 @@ impl FileOperations for Tallier {
     }
 }
 
-fn make_tally(shop: &Arc<Shop>, ptr: &UserStructPtr) -> Result {
+fn make_tally(maker: &Maker, ptr: &UserStructPtr) -> Result {
     let args: ipcdemo_tally_args = ptr.read()?;
     if args.flags & !IPCDEMO_CLOEXEC != 0 {
         return Err(EINVAL);
     }
     let create = || {
-        let tally = Tally::new()?;
-        let shop = shop.clone();
-        // From here on the tallier leaves.
-        shop.enter();
-        let tallier = Tallier { shop, tally };
+        let tallier = Tallier {
+            maker: Maker::new(&maker.shop)?,
+            tally: Tally::new()?,
+        };
         let tallier = Arc::new(tallier, GFP_KERNEL_ACCOUNT)?;
-        anon_file::create(c"[ipcdemo-tally]", tallier, 0)
+        maker.shop.tallies.create(tallier, 0)
     };
     publish(args.flags, create, |fd| {
         ptr.write(&ipcdemo_tally_args { fd, ..args })

@@ -1,55 +1,207 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files on the kernel's anonymous inode, and their descriptors.
+//! Files on the kernel's anonymous inode.
 //!
 //! C headers: [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h).
 
 use crate::{
-    abstractions::file::{FileOperations, FileVtable},
+    abstractions::{
+        file::{FileOperations, FileVtable},
+        path_file, //
+    },
     bindings, //
 };
-use core::ptr::NonNull;
+use core::ptr;
 use kernel::{
     error::from_err_ptr,
     fs::{file::flags, File},
+    macros::kunit_tests,
     prelude::*,
     sync::{aref::ARef, Arc},
     types::ForeignOwnable, //
 };
 
-/// Makes an open file on `object`, readable and writable, that no directory holds.
+/// Files with one name, readable and writable, that no directory holds.
 ///
-/// `/proc/PID/fd` shows it as `anon_inode:` and `name`. Of `open_flags`, `O_NONBLOCK` counts.
+/// They are on one dentry. `anon_inode_getfile` makes one for each file, which is a third of what it takes to
+/// make and to close it, and of the memory of a small object.
 ///
-/// Context: may sleep.
+/// # Invariants
 ///
-/// Errors: `ENOMEM`, `ENFILE`, `ENOENT` while the module is going.
-///
-/// C: `anon_inode_getfile_fmode` in `fs/anon_inodes.c`.
-pub(crate) fn create<T: FileOperations>(
-    name: &'static CStr,
-    object: Arc<T>,
-    open_flags: u32,
-) -> Result<ARef<File>> {
-    let private = object.into_foreign();
-    // SAFETY:
-    // - `name` is NUL-terminated and static, and so are the operations.
-    // - `private` is what the operations expect, and the file owns it if there is one.
-    let file = from_err_ptr(unsafe {
-        bindings::anon_inode_getfile_fmode(
-            name.as_char_ptr(),
-            FileVtable::<T>::fops(),
-            private,
-            ((open_flags & flags::O_NONBLOCK) | flags::O_RDWR) as c_int,
-            FileVtable::<T>::EXTRA_MODE,
-        )
-    })
-    .inspect_err(|_| {
-        // SAFETY: No file was made, so that nobody owns what `into_foreign` gave.
-        drop(unsafe { Arc::<T>::from_foreign(private) });
-    })?;
-    let file = NonNull::new(file).ok_or(ENOMEM)?;
-    // SAFETY: The file is valid, new, and its one reference is ours. No descriptor leads to it, so
-    // that nobody is in the middle of using its position.
-    Ok(unsafe { ARef::from_raw(file.cast()) })
+/// Owns a reference to the path, which is that of an anonymous inode.
+pub(crate) struct AnonFiles(kernel::bindings::path);
+
+// SAFETY: A path may be given back on any thread.
+unsafe impl Send for AnonFiles {}
+// SAFETY: A path may be used by any number of threads.
+unsafe impl Sync for AnonFiles {}
+
+impl AnonFiles {
+    /// To make files that `/proc/PID/fd` shows as `anon_inode:` and `name`.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
+    pub(crate) fn new(name: &CStr) -> Result<Self> {
+        // SAFETY: The name is NUL-terminated, and copied. The operations are static, and use no private data.
+        let file = from_err_ptr(unsafe {
+            bindings::anon_inode_getfile_fmode(
+                name.as_char_ptr(),
+                const { &pin_init::zeroed() },
+                ptr::null_mut(),
+                0,
+                0,
+            )
+        })?;
+        // SAFETY: The file is valid and has a path, to which there is one more reference when it is gone. Nobody
+        // else has it, so that it is gone at once, with its operations.
+        unsafe {
+            let path = (*file).__bindgen_anon_1.f_path;
+            kernel::bindings::path_get(&raw const path);
+            kernel::bindings::__fput_sync(file);
+            // INVARIANT: We own the reference that was just taken.
+            Ok(Self(path))
+        }
+    }
+
+    /// Makes one on `object`. Of `open_flags`, `O_NONBLOCK` counts.
+    ///
+    /// Context: may sleep.
+    ///
+    /// Errors: `ENOMEM`, `ENFILE`, `ENOENT` while the module is going.
+    ///
+    /// C: `anon_inode_getfile_fmode` in `fs/anon_inodes.c`.
+    pub(crate) fn create<T: FileOperations>(
+        &self,
+        object: Arc<T>,
+        open_flags: u32,
+    ) -> Result<ARef<File>> {
+        let open_flags = (open_flags & flags::O_NONBLOCK) | flags::O_RDWR;
+        // SAFETY:
+        // - By the type invariants, the path is valid.
+        // - Files on anonymous inodes are not counted for writing.
+        // - The operations are those of `T`, and static.
+        // - They expect what `into_foreign` gives, which the file owns from here on.
+        unsafe {
+            let file =
+                path_file::create::<T>(&raw const self.0, open_flags, FileVtable::<T>::fops())?;
+            (*file.as_ptr()).private_data = object.into_foreign();
+            // The file is new, and its one reference is ours. No descriptor leads to it, so that nobody is in the
+            // middle of using its position.
+            Ok(ARef::from_raw(file.cast()))
+        }
+    }
+}
+
+impl Drop for AnonFiles {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the reference is ours to give back.
+        unsafe { kernel::bindings::path_put(&raw const self.0) };
+    }
+}
+
+#[kunit_tests(ipcdemo_anon_file)]
+mod tests {
+    use super::*;
+    use crate::{
+        abstractions::{
+            file::{close, IoRequest, Seek},
+            stream::Destination, //
+        },
+        LocalModule, //
+    };
+    use core::ptr::NonNull;
+    use kernel::module::this_module;
+
+    struct Readable;
+
+    #[vtable]
+    impl FileOperations for Readable {
+        const NOWAIT: bool = true;
+        const SEEK: Seek = Seek::Ignored;
+
+        fn read(&self, _request: &IoRequest<'_>, _to: &mut impl Destination) -> Result<usize> {
+            Ok(0)
+        }
+    }
+
+    /// How many references there are to the module.
+    fn references() -> c_int {
+        // SAFETY: The module is valid.
+        unsafe { kernel::bindings::module_refcount(this_module::<LocalModule>().as_ptr()) }
+    }
+
+    fn path(file: &File) -> *const kernel::bindings::path {
+        // SAFETY: The file is open.
+        unsafe { &raw const (*file.as_ptr()).__bindgen_anon_1.f_path }
+    }
+
+    fn mode(file: &File) -> u32 {
+        // SAFETY: The file is open.
+        unsafe { (*file.as_ptr()).f_mode }
+    }
+
+    /// One as the kernel makes it.
+    fn original() -> Result<ARef<File>> {
+        let private = Arc::new(Readable, GFP_KERNEL)?.into_foreign();
+        // SAFETY: The name and the operations are static, and the private data is what those expect. A file is new,
+        // and its one reference ours.
+        unsafe {
+            let file = from_err_ptr(bindings::anon_inode_getfile_fmode(
+                c"[ipcdemo-kunit]".as_char_ptr(),
+                FileVtable::<Readable>::fops(),
+                private,
+                flags::O_RDWR as c_int,
+                FileVtable::<Readable>::EXTRA_MODE,
+            ))?;
+            Ok(ARef::from_raw(NonNull::new_unchecked(file).cast()))
+        }
+    }
+
+    #[test]
+    fn a_file_is_as_the_kernel_makes_it() -> Result {
+        let files = AnonFiles::new(c"[ipcdemo-kunit]")?;
+        let file = files.create(Arc::new(Readable, GFP_KERNEL)?, flags::O_APPEND)?;
+        let original = original()?;
+        assert_eq!(mode(&file), mode(&original));
+        assert_eq!(file.flags(), original.flags());
+        // SAFETY: Both are open.
+        let inodes = unsafe { [&file, &original].map(|it| (*it.as_ptr()).f_inode) };
+        assert!(inodes[0] == inodes[1]);
+        close(original);
+
+        let other = files.create(Arc::new(Readable, GFP_KERNEL)?, flags::O_NONBLOCK)?;
+        assert_eq!(other.flags(), flags::O_RDWR | flags::O_NONBLOCK);
+        // SAFETY: Both are open.
+        assert!(unsafe { (*path(&file)).dentry == (*path(&other)).dentry });
+        close(file);
+        close(other);
+        Ok(())
+    }
+
+    #[test]
+    fn files_give_back_the_references_that_they_took() -> Result {
+        let files = AnonFiles::new(c"[ipcdemo-kunit]")?;
+        let before = references();
+        let file = files.create(Arc::new(Readable, GFP_KERNEL)?, 0)?;
+        assert_eq!(references(), before + 1);
+        // What they have in common may end before them.
+        drop(files);
+        close(file);
+        assert_eq!(references(), before);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_cannot_be_opened_again() -> Result {
+        let files = AnonFiles::new(c"[ipcdemo-kunit]")?;
+        let file = files.create(Arc::new(Readable, GFP_KERNEL)?, 0)?;
+        let before = references();
+        // SAFETY: The path and the credentials are those of an open file.
+        let again = from_err_ptr(unsafe {
+            kernel::bindings::dentry_open(path(&file), 0, (*file.as_ptr()).f_cred)
+        });
+        assert!(again.err() == Some(ENXIO));
+        assert_eq!(references(), before);
+        close(file);
+        Ok(())
+    }
 }

@@ -290,7 +290,7 @@ mod tests {
     use super::*;
     use crate::{
         abstractions::{
-            anon_file,
+            anon_file::AnonFiles,
             file::{close, Access, FileOperations, Seek},
             open::Opening, //
         },
@@ -372,7 +372,8 @@ mod tests {
 
     impl Special {
         fn new(dev: kernel::bindings::dev_t) -> Result<Self> {
-            let anon = anon_file::create(c"[ipcdemo-kunit]", Arc::new(Nothing, GFP_KERNEL)?, 0)?;
+            let anon =
+                AnonFiles::new(c"[ipcdemo-kunit]")?.create(Arc::new(Nothing, GFP_KERNEL)?, 0)?;
             // SAFETY: The file, its mount and its inode are valid.
             let (mount, special) = unsafe {
                 let mount = (*anon.as_ptr()).__bindgen_anon_1.f_path.mnt;

@@ -152,7 +152,7 @@ impl FasyncQueues<'_> {
 mod tests {
     use super::*;
     use crate::abstractions::{
-        anon_file,
+        anon_file::AnonFiles,
         file::{Access, FileOperations, Seek}, //
     };
     use kernel::{
@@ -179,7 +179,7 @@ mod tests {
     fn open() -> Result<(Arc<Signalling>, ARef<File>)> {
         let queue = FasyncQueue::new();
         let signalling = Arc::new(Signalling { queue }, GFP_KERNEL)?;
-        let file = anon_file::create(c"[ipcdemo-kunit]", signalling.clone(), 0)?;
+        let file = AnonFiles::new(c"[ipcdemo-kunit]")?.create(signalling.clone(), 0)?;
         Ok((signalling, file))
     }
 

@@ -143,9 +143,6 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// A file was opened by a [`MiscNode`](super::misc_node::MiscNode), that gives all who open it one object.
-    fn opened(&self) {}
-
     /// The last reference to a file that was opened for `access` is gone. Nobody polls it any more.
     ///
     /// The file is not told: who has a `LocalFile` may take another reference to it.
@@ -675,4 +672,25 @@ impl<T: FileOperations> FileVtable<T> {
 
     /// `f_mode` bits that such a file has beyond those of its access mode.
     pub(super) const EXTRA_MODE: u32 = if T::NOWAIT { bindings::FMODE_NOWAIT } else { 0 };
+
+    /// The `f_mode` of such a file that was opened with these flags, and whose inode nobody watches.
+    ///
+    /// C: `file_init_path` and `alloc_file_pseudo` in `fs/file_table.c`.
+    #[inline]
+    pub(super) const fn mode(open_flags: u32) -> u32 {
+        // `OPEN_FMODE`.
+        let access = (open_flags + 1) & flags::O_ACCMODE;
+        let mut mode =
+            access | bindings::FMODE_OPENED | bindings::FMODE_NONOTIFY | Self::EXTRA_MODE;
+        if Self::VTABLE.llseek.is_some() {
+            mode |= bindings::FMODE_LSEEK;
+        }
+        if access & bindings::FMODE_READ != 0 && T::HAS_READ {
+            mode |= bindings::FMODE_CAN_READ;
+        }
+        if access & bindings::FMODE_WRITE != 0 && T::HAS_WRITE {
+            mode |= bindings::FMODE_CAN_WRITE;
+        }
+        mode
+    }
 }

@@ -14,6 +14,7 @@ pub(crate) mod live;
 pub(crate) mod misc_node;
 pub(crate) mod open;
 pub(crate) mod page_ring;
+mod path_file;
 pub(crate) mod pipe_fs;
 pub(crate) mod poll;
 pub(crate) mod registry;

@@ -24,12 +24,12 @@ use core::{
     ptr::{self, NonNull}, //
 };
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     fs::{file::flags, File},
     macros::kunit_tests,
     module::this_module,
     prelude::*,
-    sync::{aref::ARef, Arc},
+    sync::{aref::ARef, atomic::Relaxed, Arc, Refcount},
     types::{ForeignOwnable, Opaque}, //
 };
 
@@ -37,11 +37,20 @@ use kernel::{
 struct PipeFs {
     fs_type: Opaque<kernel::bindings::file_system_type>,
     mount: Opaque<*mut kernel::bindings::vfsmount>,
-    pins: Opaque<c_int>,
+    pins: Opaque<kernel::bindings::refcount_t>,
 }
 
-// SAFETY: All of it is changed by the VFS under its own locks.
+// SAFETY: The type is changed by the VFS under its own locks; the mount by us under `mount_lock`, while there is
+// no pin, and read while there is one.
 unsafe impl Sync for PipeFs {}
+
+impl PipeFs {
+    /// How many pins there are. Leaves 0, and comes back there, under `mount_lock`.
+    fn pins(&self) -> &Refcount {
+        // SAFETY: A `Refcount` is nothing but a `refcount_t`, and this one is only used as such.
+        unsafe { &*self.pins.get().cast() }
+    }
+}
 
 static PIPE_FS: PipeFs = PipeFs {
     fs_type: Opaque::new(kernel::bindings::file_system_type {
@@ -52,7 +61,7 @@ static PIPE_FS: PipeFs = PipeFs {
         ..pin_init::zeroed()
     }),
     mount: Opaque::new(ptr::null_mut()),
-    pins: Opaque::new(0),
+    pins: Opaque::new(pin_init::zeroed()),
 };
 
 static SUPER_OPERATIONS: kernel::bindings::super_operations = kernel::bindings::super_operations {
@@ -197,13 +206,8 @@ impl Drop for InodeRef {
 ///
 /// # Invariants
 ///
-/// Points at the mount, and stands for one pin.
-pub(crate) struct Mount(NonNull<kernel::bindings::vfsmount>);
-
-// SAFETY: Whoever gives the pin back, the VFS counts it.
-unsafe impl Send for Mount {}
-// SAFETY: The mount may be used by any number of threads.
-unsafe impl Sync for Mount {}
+/// Stands for one pin, and as long as there is one the file system is mounted.
+pub(crate) struct Mount(());
 
 impl Mount {
     /// Mounts the file system, unless it is mounted already.
@@ -212,30 +216,73 @@ impl Mount {
     /// dropped at unload. And who drops it has another reference to the module, from the file that
     /// a system call is about, for instance.
     ///
-    /// Context: may sleep, in drop as well.
+    /// Context: may sleep, in drop as well; the last one waits for a grace period there.
     ///
     /// Errors: `ENOMEM`.
     ///
-    /// C: `simple_pin_fs` in `fs/libfs.c`.
+    /// C: `simple_pin_fs` in `fs/libfs.c`. But files on a mount that `kern_mount` made are closed without
+    /// taking the lock of all mounts.
     pub(crate) fn pin() -> Result<Self> {
-        let mount = PIPE_FS.mount.get();
-        // SAFETY: The three belong together, and are static.
-        to_result(unsafe {
-            kernel::bindings::simple_pin_fs(PIPE_FS.fs_type.get(), mount, PIPE_FS.pins.get())
-        })?;
-        // SAFETY: The pointer is not changed as long as there is a pin.
-        let mount = unsafe { *mount };
+        let pins = PIPE_FS.pins();
+        let _lock = MountLock::take();
+        if pins.as_atomic().load(Relaxed) > 0 {
+            pins.inc();
+        } else {
+            // SAFETY: The type is valid, and static.
+            let mount =
+                from_err_ptr(unsafe { kernel::bindings::kern_mount(PIPE_FS.fs_type.get()) })?;
+            // SAFETY: The lock is held, and there is no pin.
+            unsafe { *PIPE_FS.mount.get() = mount };
+            pins.set(1);
+        }
         // INVARIANT: There is one more pin now.
-        Ok(Self(NonNull::new(mount).ok_or(ENODEV)?))
+        Ok(Self(()))
+    }
+
+    fn as_ptr(&self) -> *mut kernel::bindings::vfsmount {
+        // SAFETY: By the type invariants there is a pin, so that the pointer does not change.
+        unsafe { *PIPE_FS.mount.get() }
+    }
+}
+
+impl Clone for Mount {
+    fn clone(&self) -> Self {
+        PIPE_FS.pins().inc();
+        // INVARIANT: There is one more pin now.
+        Self(())
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the pin is ours to give back.
-        unsafe {
-            kernel::bindings::simple_release_fs(PIPE_FS.mount.get(), PIPE_FS.pins.get());
+        if !unsafe { bindings::mount_dec_and_lock(PIPE_FS.pins.get()) } {
+            return;
         }
+        let lock = MountLock;
+        // SAFETY: The lock is held, and there is no pin any more.
+        let mount = unsafe { replace(&mut *PIPE_FS.mount.get(), ptr::null_mut()) };
+        drop(lock);
+        // SAFETY: `kern_mount` made it, and it is given back this once.
+        unsafe { kernel::bindings::kern_unmount(mount) };
+    }
+}
+
+/// The lock of who mounts the file system and who unmounts it, held.
+struct MountLock;
+
+impl MountLock {
+    fn take() -> Self {
+        // SAFETY: Process context, by the contexts of the functions above.
+        unsafe { bindings::mount_lock() };
+        Self
+    }
+}
+
+impl Drop for MountLock {
+    fn drop(&mut self) {
+        // SAFETY: This thread took it.
+        unsafe { bindings::mount_unlock() };
     }
 }
 
@@ -244,7 +291,7 @@ impl Drop for Mount {
 /// C: `get_pipe_inode` in `fs/pipe.c`.
 fn new_inode<T: Openable>(mount: &Mount, object: Arc<T>) -> Result<InodeRef> {
     // SAFETY: By the type invariants, the mount is valid, and so is its super block.
-    let inode = unsafe { kernel::bindings::new_inode((*mount.0.as_ptr()).mnt_sb) };
+    let inode = unsafe { kernel::bindings::new_inode((*mount.as_ptr()).mnt_sb) };
     // INVARIANT: It has one reference, and we own it.
     let inode = InodeRef(NonNull::new(inode).ok_or(ENFILE)?);
     let raw = inode.0.as_ptr();
@@ -284,7 +331,7 @@ fn first_file<T: Openable>(
     let file = from_err_ptr(unsafe {
         kernel::bindings::alloc_file_pseudo(
             inode.0.as_ptr(),
-            mount.0.as_ptr(),
+            mount.as_ptr(),
             c"".as_char_ptr(),
             open_flags as c_int,
             InodeVtable::<T>::file_operations(),

@@ -6,6 +6,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/pipe_fs_i.h>
+#include <linux/refcount.h>
 #include <linux/wait.h>
 
 #include "helpers.h"
@@ -32,6 +33,23 @@ void ipcdemo_helper_live_lock(void)
 void ipcdemo_helper_live_unlock(void)
 {
 	mutex_unlock(&ipcdemo_live_mutex);
+}
+
+static DEFINE_MUTEX(ipcdemo_mount_mutex);
+
+void ipcdemo_helper_mount_lock(void)
+{
+	mutex_lock(&ipcdemo_mount_mutex);
+}
+
+void ipcdemo_helper_mount_unlock(void)
+{
+	mutex_unlock(&ipcdemo_mount_mutex);
+}
+
+bool ipcdemo_helper_mount_dec_and_lock(refcount_t *pins)
+{
+	return refcount_dec_and_mutex_lock(pins, &ipcdemo_mount_mutex);
 }
 
 /* The array has to be of null pointers. */

@@ -56,6 +56,11 @@ __helper int ipcdemo_helper_signal_pending_state(unsigned int state)
 	return signal_pending_state(state, current);
 }
 
+__helper const struct cred *ipcdemo_helper_current_cred(void)
+{
+	return current_cred();
+}
+
 __helper kuid_t ipcdemo_helper_current_uid(void)
 {
 	return current_uid();

@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <linux/mm_types.h>
 #include <linux/pipe_fs_i.h>
+#include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
 
@@ -13,6 +14,7 @@ bool ipcdemo_helper_list_empty_careful(const struct list_head *list);
 bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb);
 bool ipcdemo_helper_set_in_eventfd(bool in_eventfd);
 int ipcdemo_helper_signal_pending_state(unsigned int state);
+const struct cred *ipcdemo_helper_current_cred(void);
 kuid_t ipcdemo_helper_current_uid(void);
 pid_t ipcdemo_helper_task_pid_nr_ns(struct task_struct *task, struct pid_namespace *ns);
 pid_t ipcdemo_helper_task_tgid_nr_ns(struct task_struct *task, struct pid_namespace *ns);
@@ -25,6 +27,9 @@ void ipcdemo_helper_get_task_comm(char *comm, struct task_struct *task);
 void ipcdemo_helper_inode_state_assign_raw(struct inode *inode, unsigned int flags);
 void ipcdemo_helper_live_lock(void);
 void ipcdemo_helper_live_unlock(void);
+void ipcdemo_helper_mount_lock(void);
+void ipcdemo_helper_mount_unlock(void);
+bool ipcdemo_helper_mount_dec_and_lock(refcount_t *pins);
 void ipcdemo_helper_list_add(struct list_head *entry, struct list_head *after);
 void ipcdemo_helper_list_del_init(struct list_head *entry);
 void ipcdemo_helper_list_del_init_careful(struct list_head *entry);

@@ -7,7 +7,7 @@
 
 use crate::{
     abstractions::{
-        anon_file,
+        anon_file::AnonFiles,
         file::{Access, FileOperations, IoRequest, Seek},
         live::{self, impl_live},
         poll::{PollEvent, PollEvents, PollTable},
@@ -56,15 +56,24 @@ impl Counter {
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
     ///
     /// C: `do_eventfd`.
-    pub(crate) fn create(count: u32, mode: Mode, open_flags: u32) -> Result<ARef<File>> {
+    pub(crate) fn create(
+        files: &AnonFiles,
+        count: u32,
+        mode: Mode,
+        open_flags: u32,
+    ) -> Result<ARef<File>> {
         let counter = Self::new(count, mode, false)?;
-        Self::list(counter.clone(), counter, open_flags)
+        let file = files.create(counter.clone(), open_flags)?;
+        // From here on `release` takes it off the list.
+        live::add(counter)?;
+        Ok(file)
     }
 
     /// Makes one, and a file on it whose reads, writes and wake-ups are added up.
     ///
     /// Context and errors as in [`Counter::create`].
     pub(crate) fn create_tallied(
+        files: &AnonFiles,
         count: u32,
         mode: Mode,
         open_flags: u32,
@@ -76,18 +85,9 @@ impl Counter {
             tally: tally.clone(),
         };
         let tallied = Arc::new(tallied, GFP_KERNEL_ACCOUNT)?;
-        Self::list(counter, tallied, open_flags).inspect(|_| tally.add_object())
-    }
-
-    /// Makes the file, on the counter or on what leads to it, and lists the counter.
-    fn list<T: FileOperations>(
-        counter: Arc<Self>,
-        object: Arc<T>,
-        open_flags: u32,
-    ) -> Result<ARef<File>> {
-        let file = anon_file::create(c"[ipcdemo-counter]", object, open_flags)?;
-        // From here on `release` takes it off the list.
+        let file = files.create(tallied, open_flags)?;
         live::add(counter)?;
+        tally.add_object();
         Ok(file)
     }
 

@@ -7,7 +7,7 @@
 //! system call on a file costs that copies the same bytes, once, and does nothing else.
 
 use crate::abstractions::{
-    anon_file,
+    anon_file::AnonFiles,
     file::{Access, FileOperations, IoRequest, Seek},
     registry::Registry,
     stream::{Destination, Source}, //
@@ -50,7 +50,7 @@ impl Null {
     /// Makes one, and a file on it.
     ///
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
-    pub(crate) fn create(open_flags: u32) -> Result<ARef<File>> {
+    pub(crate) fn create(files: &AnonFiles, open_flags: u32) -> Result<ARef<File>> {
         let slot = LIVE.reserve()?;
         let id = slot.id();
         let null = Arc::pin_init(
@@ -61,7 +61,7 @@ impl Null {
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let file = anon_file::create(c"[ipcdemo-null]", null.clone(), open_flags)?;
+        let file = files.create(null.clone(), open_flags)?;
         // From here on `release` takes it off the list.
         slot.fill(null);
         Ok(file)

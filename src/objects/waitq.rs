@@ -8,7 +8,7 @@
 
 use crate::{
     abstractions::{
-        anon_file,
+        anon_file::AnonFiles,
         file::{Access, FileOperations, IoRequest, Seek},
         live::{self, impl_live},
         poll::{PollEvent, PollEvents, PollTable},
@@ -102,9 +102,9 @@ impl Waitq {
     /// Makes one, and a file on it.
     ///
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
-    pub(crate) fn create(word: u64, open_flags: u32) -> Result<ARef<File>> {
+    pub(crate) fn create(files: &AnonFiles, word: u64, open_flags: u32) -> Result<ARef<File>> {
         let waitq = Self::new(word, false)?;
-        let file = anon_file::create(c"[ipcdemo-waitq]", waitq.clone(), open_flags)?;
+        let file = files.create(waitq.clone(), open_flags)?;
         // From here on `release` takes it off the list.
         live::add(waitq)?;
         Ok(file)

@@ -5,7 +5,7 @@
 use super::WaitQueue;
 use crate::{
     abstractions::{
-        anon_file,
+        anon_file::AnonFiles,
         file::{close, FileOperations, Seek},
         poll::PollTable, //
     },
@@ -187,7 +187,7 @@ pub(crate) fn while_polled<T: FileOperations>(
     object: &T,
     act: impl FnOnce(),
 ) -> Result<(u32, usize)> {
-    let file = anon_file::create(c"[ipcdemo-kunit]", Arc::new(Nothing, GFP_KERNEL)?, 0)?;
+    let file = AnonFiles::new(c"[ipcdemo-kunit]")?.create(Arc::new(Nothing, GFP_KERNEL)?, 0)?;
     let foreign = Foreign::new(1);
     // SAFETY: The entry is taken off below, before `object` can go.
     unsafe {

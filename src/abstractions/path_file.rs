@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One more file where there is one already.
+//!
+//! C header: [`include/linux/file.h`](srctree/include/linux/file.h).
+
+use crate::{
+    abstractions::file::{FileOperations, FileVtable},
+    bindings, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    error::from_err_ptr,
+    fs::file::flags,
+    module::this_module,
+    prelude::*, //
+};
+
+/// Makes an open file on `path`, which has `operations` whatever its inode says, and no `private_data`. Nobody
+/// asks for permission, and nobody who watches is told.
+///
+/// The kernel has `alloc_file_clone` for this, and keeps it to itself. But it makes a file for `O_PATH` for
+/// whoever asks: one that has the path, and a claim on nothing else. What that lacks is what `file_init_path`
+/// in `fs/file_table.c` gives a file.
+///
+/// Context: may sleep. Errors: `ENFILE`, `ENOMEM`; `ENOENT` while the module is going.
+///
+/// # Safety
+///
+/// - `path` is valid.
+/// - The inode can do without being counted for the access mode in `open_flags`: `i_readcount` is not, if it is
+///   `O_RDONLY`, nor `i_writecount`, if the inode is of a kind that has it.
+/// - `operations` are static, and those of `T`, but for `open`.
+/// - Before anybody else comes to know of the file, or it is released, `private_data` is given what they expect.
+#[inline]
+pub(super) unsafe fn create<T: FileOperations>(
+    path: *const kernel::bindings::path,
+    open_flags: u32,
+    operations: *const kernel::bindings::file_operations,
+) -> Result<NonNull<kernel::bindings::file>> {
+    let owner = this_module::<T::OwnerModule>().as_ptr();
+    // The file's end gives the reference back.
+    //
+    // SAFETY: The module is valid: this is a part of it.
+    if !unsafe { kernel::bindings::try_module_get(owner) } {
+        return Err(ENOENT);
+    }
+    // SAFETY: The path is valid, by the function's requirements, and so are the task's own credentials.
+    let file = from_err_ptr(unsafe {
+        kernel::bindings::dentry_open(path, flags::O_PATH as c_int, bindings::current_cred())
+    })
+    .inspect_err(|_| {
+        // SAFETY: There is no file that would do it.
+        unsafe { kernel::bindings::module_put(owner) };
+    })?;
+    // SAFETY: The file is valid, nobody else knows it, and it owns a reference to the module, as one with these
+    // operations has to.
+    unsafe {
+        (*file).f_flags = open_flags;
+        (*file).f_mode = FileVtable::<T>::mode(open_flags);
+        (*file).f_op = operations;
+    }
+    NonNull::new(file).ok_or(ENOMEM)
+}
