@@ -7,7 +7,9 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 
 // Named and documented for C, by bindgen.
 #[allow(missing_docs, non_camel_case_types, clippy::undocumented_unsafe_blocks)]
@@ -22,11 +24,37 @@ pub use uapi::*;
 ///
 /// `arg` must be what `request` asks for, or something that the kernel cannot
 /// read or write at all.
+#[inline]
 pub unsafe fn ioctl(fd: BorrowedFd<'_>, request: u32, arg: *mut c_void) -> io::Result<i32> {
-    // SAFETY: by this function's own contract.
-    match unsafe { libc::ioctl(fd.as_raw_fd(), request.into(), arg) } {
-        -1 => Err(io::Error::last_os_error()),
-        result => Ok(result),
+    // SAFETY: By this function's own contract.
+    Ok(unsafe { rustix::ioctl::ioctl(fd, Request { request, arg }) }?)
+}
+
+/// A request that may write to its argument, and whose answer is a number.
+struct Request {
+    request: u32,
+    arg: *mut c_void,
+}
+
+// SAFETY: Who makes one answers for the argument.
+unsafe impl Ioctl for Request {
+    type Output = i32;
+
+    const IS_MUTATING: bool = true;
+
+    #[inline]
+    fn opcode(&self) -> Opcode {
+        self.request
+    }
+
+    #[inline]
+    fn as_ptr(&mut self) -> *mut c_void {
+        self.arg
+    }
+
+    #[inline]
+    unsafe fn output_from_ptr(answer: IoctlOutput, _arg: *mut c_void) -> rustix::io::Result<i32> {
+        Ok(answer)
     }
 }
 
