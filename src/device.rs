@@ -67,7 +67,7 @@ use crate::{
         fifo::Fifos,
         null::{self, Null},
         pipe::Pipe,
-        pipe_limits::{self, Limits},
+        pipe_limits::{self, Account, Limits},
         tally::Tally,
         waitq::Waitq, //
     },
@@ -221,6 +221,8 @@ struct Maker {
     shop: Arc<Shop>,
     /// The file system that pipes live in, once one was made. It would come and go with each pipe otherwise.
     mount: SetOnce<Mount>,
+    /// Who is charged for pipes, most often.
+    account: Account,
 }
 
 impl Maker {
@@ -228,6 +230,7 @@ impl Maker {
         Ok(Self {
             shop: shop.clone(),
             mount: SetOnce::new(),
+            account: Account::open(&shop.limits)?,
         })
     }
 
@@ -252,6 +255,7 @@ struct Session {
 impl FileOperations for Session {
     const SEEK: Seek = Seek::Ignored;
 
+    #[inline(always)]
     fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
         let (request, args) = UserStructPtr::of_ioctl(cmd, arg);
         match request {
@@ -339,13 +343,8 @@ fn make_pipe(maker: &Maker, ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> 
     if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_PIPE_DIRECT) != 0 {
         return Err(EINVAL);
     }
-    let (read_end, write_end) = Pipe::create(
-        maker.mount()?,
-        &maker.shop.limits,
-        args.size,
-        args.flags,
-        tally,
-    )?;
+    let (read_end, write_end) =
+        Pipe::create(maker.mount()?, &maker.account, args.size, args.flags, tally)?;
     let fd_flags = args.flags & flags::O_CLOEXEC;
     let read_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
     let write_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;

@@ -25,7 +25,8 @@ use kernel::{
     macros::kunit_tests,
     module::this_module,
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    types::ForeignOwnable, //
 };
 
 /// An object that character devices can be made of.
@@ -207,8 +208,16 @@ impl<T: Nodes> CharRegion<T> {
         let Some(object) = T::nodes().get(minor + 1) else {
             return ENXIO.to_errno();
         };
-        // SAFETY: The arguments are this operation's.
-        unsafe { open::open::<T>(inode, file, object) }
+        // SAFETY: The arguments are this operation's. Once it is open, the file gets what its operations expect.
+        unsafe {
+            match open::open(inode, file, &*object) {
+                Ok(()) => {
+                    open::finish::<T>(file, object.into_foreign());
+                    0
+                }
+                Err(error) => error.to_errno(),
+            }
+        }
     }
 }
 
@@ -301,8 +310,7 @@ mod tests {
         sync::{
             aref::ARef,
             atomic::{Atomic, Relaxed}, //
-        },
-        types::ForeignOwnable, //
+        }, //
     };
 
     /// Counts how often it was opened and released.

@@ -9,7 +9,7 @@ use crate::{
     bindings, //
 };
 use core::marker::PhantomData;
-use kernel::{fs::file::flags, prelude::*, sync::Arc, types::ForeignOwnable};
+use kernel::{fs::file::flags, prelude::*};
 
 /// An object behind an inode that open(2) may open again.
 ///
@@ -84,41 +84,35 @@ pub(super) unsafe fn begin<'a>(
 ///
 /// # Safety
 ///
-/// `file` points at a valid file with operations out of [`FileVtable<T>`], that nobody else uses yet
-/// and that has no object so far.
+/// - `file` points at a valid file with operations out of [`FileVtable<T>`], that nobody else uses yet and that
+///   has no object so far.
+/// - `object` is what those operations expect.
 ///
 /// [`FileVtable<T>`]: crate::abstractions::file::FileVtable
-pub(super) unsafe fn finish<T: Openable>(file: *mut kernel::bindings::file, object: Arc<T>) {
+pub(super) unsafe fn finish<T: Openable>(file: *mut kernel::bindings::file, object: *mut c_void) {
     // SAFETY: By the function's requirements.
     unsafe {
-        (*file).private_data = object.into_foreign();
+        (*file).private_data = object;
         if T::DIRECT && (*file).f_flags & flags::O_DIRECT == 0 {
             (*file).f_mode |= bindings::FMODE_CAN_ODIRECT;
         }
     }
 }
 
-/// Opens a file on `object`.
+/// Opens a file on `object`, which [`finish`] has to give it if that went well.
 ///
 /// # Safety
 ///
-/// To be called as `file_operations.open` with its arguments, the operations being those of
+/// To be called with the arguments of `file_operations.open`, for operations that are those of
 /// [`FileVtable<T>`] but for `open`.
 ///
 /// [`FileVtable<T>`]: crate::abstractions::file::FileVtable
 pub(super) unsafe fn open<T: Openable>(
     inode: *mut kernel::bindings::inode,
     file: *mut kernel::bindings::file,
-    object: Arc<T>,
-) -> c_int {
+    object: &T,
+) -> Result {
     // SAFETY: By the function's requirements the file is valid; it is in no table yet.
     let opening = unsafe { begin(inode, file) };
-    match object.open(&opening) {
-        Ok(()) => {
-            // SAFETY: As above. Its `private_data` is not ours so far, and needs no clean-up.
-            unsafe { finish(file, object) };
-            0
-        }
-        Err(error) => error.to_errno(),
-    }
+    object.open(&opening)
 }

@@ -88,8 +88,8 @@ impl Slot {
 ///
 /// # Invariants
 ///
-/// - `slots` has a length that is a power of two, not below `max_usage` and not above `SLOTS_MAX`. It is
-///   replaced only by who has both claims.
+/// - `slots` points to `max_usage` slots, a power of two and not above `SLOTS_MAX`: the ring's own, or those of
+///   `more`, if that has any. All three are changed only by who has both claims.
 /// - Slots in use, from the word's tail up to its head, have memory. They belong to who has the readers'
 ///   claim; but of the last one only the bytes up to the word's end do, and its memory stays where it is, so
 ///   that who has the writers' claim may write behind that.
@@ -97,19 +97,24 @@ impl Slot {
 /// - `cursor` belongs to who has the readers' claim. It is how many bytes were taken of the buffer at the
 ///   tail, and not more than that has: less, while nobody has the claim.
 /// - A buffer's bytes are initialized.
+/// - No slot has memory before the first buffer is published, nor after a [`Both::clear`] before the next one is:
+///   the word's end is 0 then.
 #[pin_data(PinnedDrop)]
 pub(crate) struct PageRing {
     word: Word,
-    slots: UnsafeCell<KVec<Slot>>,
-    /// How many buffers there may be. Changes with both claims held.
+    slots: UnsafeCell<*mut Slot>,
+    /// How many buffers there may be.
     max_usage: Atomic<u32>,
     cursor: UnsafeCell<u32>,
+    more: UnsafeCell<Option<KVec<Slot>>>,
     /// Who waits for the readers' claim. Its lock guards who is on it, and nothing else.
     #[pin]
     read_turns: WaitQueue<()>,
     /// Who waits for the writers' claim.
     #[pin]
     write_turns: WaitQueue<()>,
+    /// Slots enough for most rings, which so are one piece of memory.
+    own: UnsafeCell<[Slot; OWN_SLOTS as usize]>,
 }
 
 // SAFETY: Pages may be used and freed on any thread; the rest is no more than memory.
@@ -165,32 +170,37 @@ impl Turns for Turn<'_> {
     }
 }
 
-/// The slots of a ring, all empty: a power of two of them, no more than there may be.
-fn new_slots(slots: u32) -> Result<KVec<Slot>> {
-    if !slots.is_power_of_two() || slots > SLOTS_MAX {
-        return Err(EINVAL);
-    }
-    Ok(KVec::from_elem(
-        Slot::EMPTY,
-        slots as usize,
-        GFP_KERNEL_ACCOUNT | __GFP_NOWARN,
-    )?)
+/// The slots that a ring has in itself.
+pub(crate) const OWN_SLOTS: u32 = 16;
+
+/// As in core, which is at a loss for an instruction that the kernel does not use.
+#[inline]
+const fn is_power_of_two(number: u32) -> bool {
+    number != 0 && number & (number - 1) == 0
 }
 
 impl PageRing {
-    /// An initializer of a ring that may have so many buffers, a power of two.
+    /// An initializer of a ring that may have so many buffers, a power of two, and [`OWN_SLOTS`] at most. Pages
+    /// come when something is written.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`; `EINVAL` if there is no such ring. Pages come when something is
-    /// written.
+    /// Context: any. Errors: `EINVAL` if there is no such ring.
     pub(crate) fn new(max_usage: u32) -> impl PinInit<Self, Error> {
-        // INVARIANT: No slot is in use, none has memory.
-        try_pin_init!(Self {
+        // INVARIANT: No slot is in use, none has memory. The ring's own are as many, and stay where they are.
+        try_pin_init!(&this in Self {
             word: Word::new(),
-            slots: UnsafeCell::new(new_slots(max_usage)?),
-            max_usage: Atomic::new(max_usage),
+            // SAFETY: Only the field's address is taken.
+            slots: UnsafeCell::new(unsafe { &raw mut (*this.as_ptr()).own }.cast()),
+            max_usage: {
+                if max_usage > OWN_SLOTS || !is_power_of_two(max_usage) {
+                    return Err(EINVAL);
+                }
+                Atomic::new(max_usage)
+            },
             cursor: UnsafeCell::new(0),
+            more: UnsafeCell::new(None),
             read_turns <- new_wait_queue!((), "PageRing::read_turns"),
             write_turns <- new_wait_queue!((), "PageRing::write_turns"),
+            own: UnsafeCell::new([Slot::EMPTY; OWN_SLOTS as usize]),
         })
     }
 
@@ -210,6 +220,12 @@ impl PageRing {
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         !self.state().is_full(self.max_usage())
+    }
+
+    /// Whether it is at neither end claimed, and nothing was ever in it: then it has no memory.
+    #[inline]
+    pub(crate) fn is_pristine(&self) -> bool {
+        self.state().is_pristine()
     }
 
     /// How many slots may be begun, for who has a claim: `max_usage` may change otherwise.
@@ -236,12 +252,9 @@ impl PageRing {
         *settled = true;
         // Pairs with `update` by the reader who left it (src/algorithms/ring.rs): `state` came without order.
         self.state();
-        // SAFETY: With the claim the slots are there. No slot is in use, and this one was not begun either, so
-        // that it is ours.
-        unsafe {
-            if (begun as usize) < (*self.slots.get()).len() {
-                pages.put_unshared(&mut *self.slot(state.head().before()));
-            }
+        if begun < self.max_usage() {
+            // SAFETY: The claim is held. No slot is in use, and this one was not begun either, so that it is ours.
+            unsafe { pages.put_unshared(&mut *self.slot(state.head().before())) };
         }
     }
 
@@ -252,9 +265,7 @@ impl PageRing {
     /// The writers' claim is held, and those slots are free.
     unsafe fn lacking(&self, next: Index, free: u32, bytes: usize) -> usize {
         let wanted = bytes.div_ceil(PAGE_SIZE).min(free as usize);
-        // SAFETY: The claim is held.
-        let slots = unsafe { (*self.slots.get()).len() } as u32;
-        if KEEPER.ahead_of(next, slots) as usize >= wanted {
+        if KEEPER.ahead_of(next, self.max_usage()) as usize >= wanted {
             return wanted;
         }
         // SAFETY: By the function's requirements, the slot is free.
@@ -392,27 +403,49 @@ impl PageRing {
     /// The caller has a claim.
     #[inline]
     unsafe fn slot(&self, index: Index) -> *mut Slot {
-        // SAFETY: The slots are not replaced while the caller has a claim, so that nobody has a mutable
-        // reference to the vector, and the number is brought down to its length. That has these bounds by the
-        // type invariants, which spares the compiler to bring it down twice.
+        let slots = self.max_usage();
+        // SAFETY: Neither changes while the caller has a claim, and the number is brought down to how many slots
+        // there are. That has these bounds by the type invariants, which spares the compiler to bring it down
+        // twice.
         unsafe {
-            let slots = &*self.slots.get();
-            assert_unchecked(!slots.is_empty() && slots.len() <= SLOTS_MAX as usize);
-            slots
-                .as_ptr()
-                .cast_mut()
-                .add(index.slot(slots.len() as u32))
+            assert_unchecked(slots != 0 && slots <= SLOTS_MAX);
+            (*self.slots.get()).add(index.slot(slots))
         }
+    }
+
+    /// Frees what memory there is.
+    ///
+    /// # Safety
+    ///
+    /// The caller has the ring to itself.
+    #[inline(never)]
+    unsafe fn free_all(&self) {
+        let mut pages = Pages::new();
+        // SAFETY: By the function's requirements.
+        for slot in unsafe { self.all_slots() } {
+            pages.put(slot.take());
+        }
+    }
+
+    /// All slots.
+    ///
+    /// # Safety
+    ///
+    /// The caller has both claims, or the ring to itself, and no other reference to a slot.
+    #[expect(clippy::mut_from_ref, reason = "the claims guard it")]
+    unsafe fn all_slots(&self) -> &mut [Slot] {
+        // SAFETY: By the type invariants, there are so many. They are the caller's, by the function's requirements.
+        unsafe { slice::from_raw_parts_mut(*self.slots.get(), self.max_usage() as usize) }
     }
 }
 
 #[pinned_drop]
 impl PinnedDrop for PageRing {
+    #[inline]
     fn drop(self: Pin<&mut Self>) {
-        let mut pages = Pages::new();
-        // SAFETY: Nobody else uses the ring any more.
-        for slot in unsafe { &mut *self.slots.get() }.as_mut_slice() {
-            pages.put(slot.take());
+        if !self.is_pristine() {
+            // SAFETY: Nobody else uses the ring any more.
+            unsafe { self.free_all() };
         }
     }
 }
@@ -1029,7 +1062,16 @@ impl Both<'_> {
     ///
     /// C: `pipe_resize_ring`.
     pub(crate) fn resize(&mut self, max_usage: u32) -> Result {
-        let mut slots = new_slots(max_usage)?;
+        if max_usage > SLOTS_MAX || !is_power_of_two(max_usage) {
+            return Err(EINVAL);
+        }
+        let (mut few, mut more) = ([Slot::EMPTY; OWN_SLOTS as usize], None);
+        let slots = if max_usage <= OWN_SLOTS {
+            &mut few[..]
+        } else {
+            let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+            more.insert(KVec::from_elem(Slot::EMPTY, max_usage as usize, flags)?)
+        };
         let ring = self.head.ring;
         let known = ring.state();
         let used = known.occupancy();
@@ -1041,11 +1083,22 @@ impl Both<'_> {
             // INVARIANT: The memory moves along.
             *slot = unsafe { ptr::replace(ring.slot(known.tail().plus(n)), Slot::EMPTY) };
         }
-        // SAFETY: With both claims held nobody else looks at the slots.
-        let old = replace(unsafe { &mut *ring.slots.get() }, slots);
-        for mut slot in old {
+        // SAFETY: The claims are held.
+        for slot in unsafe { ring.all_slots() } {
             // Left by readers.
             self.tail.pages.put(slot.take());
+        }
+        // SAFETY: With both claims held nobody else looks at the slots, wherever they are.
+        // INVARIANT: There are as many slots as there may be buffers.
+        unsafe {
+            *ring.slots.get() = match &mut more {
+                None => {
+                    *ring.own.get() = few;
+                    ring.own.get().cast()
+                }
+                Some(more) => more.as_mut_ptr(),
+            };
+            *ring.more.get() = more;
         }
         ring.max_usage.store(max_usage, Relaxed);
         self.renew(used, known.end());
@@ -1057,7 +1110,7 @@ impl Both<'_> {
         let ring = self.head.ring;
         // SAFETY: With both claims held nobody else looks at the slots, nor at the cursor.
         unsafe {
-            for slot in (*ring.slots.get()).as_mut_slice() {
+            for slot in ring.all_slots() {
                 self.tail.pages.put(slot.take());
             }
             *ring.cursor.get() = 0;

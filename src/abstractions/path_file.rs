@@ -12,7 +12,6 @@ use core::ptr::NonNull;
 use kernel::{
     error::from_err_ptr,
     fs::file::flags,
-    module::this_module,
     prelude::*, //
 };
 
@@ -30,7 +29,7 @@ use kernel::{
 /// - `path` is valid.
 /// - The inode can do without being counted for the access mode in `open_flags`: `i_readcount` is not, if it is
 ///   `O_RDONLY`, nor `i_writecount`, if the inode is of a kind that has it.
-/// - `operations` are static, and those of `T`, but for `open`.
+/// - `operations` are static, and those of `T`, but for `open` and `owner`. Without an owner, the path keeps the module.
 /// - Before anybody else comes to know of the file, or it is released, `private_data` is given what they expect.
 #[inline]
 pub(super) unsafe fn create<T: FileOperations>(
@@ -38,10 +37,11 @@ pub(super) unsafe fn create<T: FileOperations>(
     open_flags: u32,
     operations: *const kernel::bindings::file_operations,
 ) -> Result<NonNull<kernel::bindings::file>> {
-    let owner = this_module::<T::OwnerModule>().as_ptr();
+    // SAFETY: By the function's requirements, the operations are valid.
+    let owner = unsafe { (*operations).owner };
     // The file's end gives the reference back.
     //
-    // SAFETY: The module is valid: this is a part of it.
+    // SAFETY: It is none, or this module, which is valid.
     if !unsafe { kernel::bindings::try_module_get(owner) } {
         return Err(ENOENT);
     }
@@ -50,10 +50,10 @@ pub(super) unsafe fn create<T: FileOperations>(
         kernel::bindings::dentry_open(path, flags::O_PATH as c_int, bindings::current_cred())
     })
     .inspect_err(|_| {
-        // SAFETY: There is no file that would do it.
+        // SAFETY: It was taken, and there is no file that would give it back.
         unsafe { kernel::bindings::module_put(owner) };
     })?;
-    // SAFETY: The file is valid, nobody else knows it, and it owns a reference to the module, as one with these
+    // SAFETY: The file is valid, nobody else knows it, and it owns a reference to the module, if one with these
     // operations has to.
     unsafe {
         (*file).f_flags = open_flags;

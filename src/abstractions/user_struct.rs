@@ -8,18 +8,19 @@
 use crate::abstractions::stream::{Destination, Source, UserBuffer};
 use core::marker::PhantomData;
 use kernel::{
-    ioctl::{_IOC_DIR, _IOC_NR, _IOC_SIZE, _IOC_TYPE},
+    ioctl::_IOC_SIZE,
     prelude::*,
-    uaccess::{UserPtr, UserSlice}, //
+    uaccess::{UserPtr, UserSlice},
+    uapi, //
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What an `ioctl` asks for. The size in its number is left out: that is up to the caller's version.
-pub(crate) type Request = (u32, u32, u32);
+pub(crate) type Request = u32;
 
 /// What the `ioctl` with this number asks for.
 pub(crate) const fn request(cmd: u32) -> Request {
-    (_IOC_DIR(cmd), _IOC_TYPE(cmd), _IOC_NR(cmd))
+    cmd & !(uapi::_IOC_SIZEMASK << uapi::_IOC_SIZESHIFT)
 }
 
 /// A struct whose size the caller tells, and which later versions extend at its end.

@@ -308,10 +308,6 @@ impl<T> WaitQueue<T> {
     /// Wakes those on the queue, if there are any: see [`Guard::wake`].
     ///
     /// Context: any but NMI. A full barrier has to stand before this: see [`WaitQueue::is_active`].
-    #[cfg_attr(
-        not(CONFIG_KUNIT = "y"),
-        expect(dead_code, reason = "the counter looks for waiters itself")
-    )]
     #[inline]
     pub(crate) fn wake(&self, wake: &Wake) {
         if self.is_active() {

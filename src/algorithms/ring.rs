@@ -199,6 +199,11 @@ impl State {
         Self(Field::TAIL.set(self.0, tail.0))
     }
 
+    /// Whether nobody is at work at either side, and no buffer was ever there: each has an end.
+    pub const fn is_pristine(self) -> bool {
+        self.0 & (Field::END.mask() | Side::Read.claim() | Side::Write.claim()) == 0
+    }
+
     /// Whether somebody is at work at that side.
     pub const fn is_claimed(self, side: Side) -> bool {
         self.0 & side.claim() != 0

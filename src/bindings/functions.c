@@ -11,41 +11,9 @@
 
 #include "helpers.h"
 
-static DEFINE_MUTEX(ipcdemo_fasync_mutex);
-
-void ipcdemo_helper_fasync_lock(void)
-{
-	mutex_lock(&ipcdemo_fasync_mutex);
-}
-
-void ipcdemo_helper_fasync_unlock(void)
-{
-	mutex_unlock(&ipcdemo_fasync_mutex);
-}
-
-static DEFINE_MUTEX(ipcdemo_live_mutex);
-
-void ipcdemo_helper_live_lock(void)
-{
-	mutex_lock(&ipcdemo_live_mutex);
-}
-
-void ipcdemo_helper_live_unlock(void)
-{
-	mutex_unlock(&ipcdemo_live_mutex);
-}
-
-static DEFINE_MUTEX(ipcdemo_mount_mutex);
-
-void ipcdemo_helper_mount_lock(void)
-{
-	mutex_lock(&ipcdemo_mount_mutex);
-}
-
-void ipcdemo_helper_mount_unlock(void)
-{
-	mutex_unlock(&ipcdemo_mount_mutex);
-}
+DEFINE_MUTEX(ipcdemo_fasync_mutex);
+DEFINE_MUTEX(ipcdemo_live_mutex);
+DEFINE_MUTEX(ipcdemo_mount_mutex);
 
 bool ipcdemo_helper_mount_dec_and_lock(refcount_t *pins)
 {

@@ -8,6 +8,7 @@
 #include <linux/gfp.h>
 #include <linux/list.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/nsproxy.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/preempt.h>
@@ -27,6 +28,36 @@
 __helper bool ipcdemo_helper_in_task(void)
 {
 	return in_task();
+}
+
+__helper void ipcdemo_helper_fasync_lock(void)
+{
+	mutex_lock(&ipcdemo_fasync_mutex);
+}
+
+__helper void ipcdemo_helper_fasync_unlock(void)
+{
+	mutex_unlock(&ipcdemo_fasync_mutex);
+}
+
+__helper void ipcdemo_helper_live_lock(void)
+{
+	mutex_lock(&ipcdemo_live_mutex);
+}
+
+__helper void ipcdemo_helper_live_unlock(void)
+{
+	mutex_unlock(&ipcdemo_live_mutex);
+}
+
+__helper void ipcdemo_helper_mount_lock(void)
+{
+	mutex_lock(&ipcdemo_mount_mutex);
+}
+
+__helper void ipcdemo_helper_mount_unlock(void)
+{
+	mutex_unlock(&ipcdemo_mount_mutex);
 }
 
 __helper bool ipcdemo_helper_list_empty_careful(const struct list_head *list)
@@ -110,9 +141,9 @@ __helper void ipcdemo_helper_get_task_comm(char *comm, struct task_struct *task)
 	strscpy_pad(comm, task->comm, TASK_COMM_LEN);
 }
 
-__helper void ipcdemo_helper_inode_state_assign_raw(struct inode *inode, unsigned int flags)
+__helper void ipcdemo_helper_i_readcount_inc(struct inode *inode)
 {
-	inode_state_assign_raw(inode, flags);
+	i_readcount_inc(inode);
 }
 
 __helper void ipcdemo_helper_list_add(struct list_head *entry, struct list_head *after)

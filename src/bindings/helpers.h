@@ -4,12 +4,24 @@
 
 #include <linux/fs.h>
 #include <linux/mm_types.h>
+#include <linux/mutex.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
 
+/* Each guards what the Rust code that takes it says. */
+extern struct mutex ipcdemo_fasync_mutex;
+extern struct mutex ipcdemo_live_mutex;
+extern struct mutex ipcdemo_mount_mutex;
+
 bool ipcdemo_helper_in_task(void);
+void ipcdemo_helper_fasync_lock(void);
+void ipcdemo_helper_fasync_unlock(void);
+void ipcdemo_helper_live_lock(void);
+void ipcdemo_helper_live_unlock(void);
+void ipcdemo_helper_mount_lock(void);
+void ipcdemo_helper_mount_unlock(void);
 bool ipcdemo_helper_list_empty_careful(const struct list_head *list);
 bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb);
 bool ipcdemo_helper_set_in_eventfd(bool in_eventfd);
@@ -24,11 +36,7 @@ void ipcdemo_helper_file_accessed(struct file *file);
 void ipcdemo_helper_file_set_fsnotify_mode(struct file *file, fmode_t mode);
 void ipcdemo_helper_get_page(struct page *page);
 void ipcdemo_helper_get_task_comm(char *comm, struct task_struct *task);
-void ipcdemo_helper_inode_state_assign_raw(struct inode *inode, unsigned int flags);
-void ipcdemo_helper_live_lock(void);
-void ipcdemo_helper_live_unlock(void);
-void ipcdemo_helper_mount_lock(void);
-void ipcdemo_helper_mount_unlock(void);
+void ipcdemo_helper_i_readcount_inc(struct inode *inode);
 bool ipcdemo_helper_mount_dec_and_lock(refcount_t *pins);
 void ipcdemo_helper_list_add(struct list_head *entry, struct list_head *after);
 void ipcdemo_helper_list_del_init(struct list_head *entry);
@@ -40,8 +48,6 @@ unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresse
 void ipcdemo_helper_free_user_pages(void **addresses, unsigned int nr);
 struct page *ipcdemo_helper_virt_to_page(void *address);
 int ipcdemo_helper_virt_page_count(void *address);
-void ipcdemo_helper_fasync_lock(void);
-void ipcdemo_helper_fasync_unlock(void);
 int ipcdemo_helper_pipe_wait_writable(struct pipe_inode_info *pipe);
 bool ipcdemo_helper_pipe_has_files(const struct pipe_inode_info *pipe);
 

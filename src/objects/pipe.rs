@@ -44,10 +44,11 @@ use crate::{
     algorithms::ring::{slots_for, State, BUFFER_MAX},
     bindings::{FIONREAD, IPCDEMO_IOC_PIPE_GET_SIZE, IPCDEMO_IOC_PIPE_SET_SIZE},
     objects::{
-        pipe_limits::{is_unprivileged, Charge, Limits, DEFAULT_PAGES},
+        pipe_limits::{is_unprivileged, Account, Charge, Idle, Limits, DEFAULT_PAGES},
         tally::Tally, //
     },
 };
+use core::mem::swap;
 use kernel::{
     fs::{File, LocalFile},
     prelude::*,
@@ -55,7 +56,7 @@ use kernel::{
     seq_print,
     sync::{
         aref::ARef,
-        atomic::{Acquire, Atomic, Relaxed, Release},
+        atomic::{Acquire, Atomic, Full, Relaxed},
         Arc, //
     },
     uaccess::{UserPtr, UserSlice}, //
@@ -88,7 +89,6 @@ pub(crate) struct Pipe {
     edge_polled: Atomic<u32>,
     fasync_readers: FasyncQueue,
     fasync_writers: FasyncQueue,
-    limits: Arc<Limits>,
     /// Whether it is found by a node in a directory: who opens that waits for a partner.
     is_fifo: bool,
     tally: Option<Arc<Tally>>,
@@ -102,12 +102,20 @@ impl_live!(Pipe, entry);
 
 /// Who has a pipe open, and pays for it.
 struct Holders {
-    /// How many files there are. With none a FIFO has nothing in it.
+    /// How many files there are. With none nobody pays for it, and nothing is in it.
     files: u32,
-    /// What the pipe's capacity counts for, against the limits of who made it.
-    charge: Option<Charge>,
-    /// Keeps all pipes in one file system: it comes and goes with the first and the last.
-    mount: Option<Mount>,
+    /// What the pipe's capacity counts for, against the limits of who made it, or opened it first.
+    charge: Charge,
+}
+
+/// What is left when a file is taken away.
+enum Left {
+    /// Others have it open, too.
+    Others,
+    /// Nobody has, nor is anything inside.
+    Nobody(Option<Idle>),
+    /// It was not taken away: it is the last one, and there may be something inside.
+    ToClear,
 }
 
 impl Pipe {
@@ -122,25 +130,19 @@ impl Pipe {
     /// C: `create_pipe_files`.
     pub(crate) fn create(
         mount: Mount,
-        limits: &Arc<Limits>,
+        account: &Account,
         size: u32,
         open_flags: u32,
         tally: Option<&Arc<Tally>>,
     ) -> Result<(ARef<File>, ARef<File>)> {
-        let charge = Charge::new(limits).map_err(|_| ENFILE)?;
+        let charge = account.charge().map_err(|_| ENFILE)?;
         let slots = charge.pages();
-        // The end to write to is there from the beginning; the other one comes by `open`.
-        let holders = Holders {
-            files: 1,
-            charge: Some(charge),
-            mount: None,
-        };
-        let pipe = Self::new(limits, holders, slots, false, tally.cloned()).map_err(|_| ENFILE)?;
+        let holders = Holders { files: 2, charge };
+        let pipe = Self::new(holders, 1, slots, false, tally.cloned()).map_err(|_| ENFILE)?;
         if size != 0 {
             pipe.set_size(size)?;
         }
-        let ends = pipe_fs::create(&mount, pipe.clone(), open_flags)?;
-        pipe.rd_wait.lock().mount = Some(mount);
+        let ends = pipe_fs::create(mount, pipe.clone(), open_flags)?;
         // From here on the last one to leave takes it off the list.
         live::add(pipe)?;
         if let Some(tally) = tally {
@@ -153,36 +155,32 @@ impl Pipe {
     ///
     /// Context: may sleep. Errors: `ENOMEM`.
     pub(crate) fn new_fifo(limits: &Arc<Limits>) -> Result<Arc<Self>> {
-        let holders = Holders {
-            files: 0,
-            charge: None,
-            mount: None,
-        };
-        Self::new(limits, holders, 1, true, None)
+        let charge = Account::open(limits)?.charge_nothing();
+        Self::new(Holders { files: 0, charge }, 0, 1, true, None)
     }
 
+    /// `users` is how many read, and how many write.
+    #[inline]
     fn new(
-        limits: &Arc<Limits>,
         holders: Holders,
+        users: u32,
         slots: u32,
         is_fifo: bool,
         tally: Option<Arc<Tally>>,
     ) -> Result<Arc<Self>> {
-        let writers = holders.files;
         let is_noted = is_fifo || tally.is_some();
         Arc::pin_init(
             try_pin_init!(Self {
                 ring <- PageRing::new(slots),
                 rd_wait <- new_wait_queue!(holders, "Pipe::rd_wait"),
                 wr_wait <- new_wait_queue!((), "Pipe::wr_wait"),
-                readers: Atomic::new(0),
-                writers: Atomic::new(writers),
+                readers: Atomic::new(users),
+                writers: Atomic::new(users),
                 r_counter: Atomic::new(1),
                 w_counter: Atomic::new(1),
                 edge_polled: Atomic::new(0),
                 fasync_readers: FasyncQueue::new(),
                 fasync_writers: FasyncQueue::new(),
-                limits: limits.clone(),
                 is_fifo,
                 is_noted,
                 tally,
@@ -233,17 +231,19 @@ impl Pipe {
                 return Ok(());
             }
         }
+        let account = Account::open(&self.limits())?;
         // Who is about to clear it has both claims, as has who is about to start it: nobody gets between.
         self.ring.both(Patience::Killable, |both| {
-            let charge = Charge::new(&self.limits)?;
+            let mut charge = account.charge()?;
             if self.rd_wait.lock().files == 0 && charge.pages() != self.ring.max_usage() {
                 both.resize(charge.pages())?;
             }
             let mut holders = self.rd_wait.lock();
             holders.files += 1;
             if holders.files == 1 {
-                holders.charge = Some(charge);
+                swap(&mut holders.charge, &mut charge);
             }
+            drop(holders);
             Ok(())
         })?
     }
@@ -252,32 +252,71 @@ impl Pipe {
     ///
     /// C: `put_pipe_info`.
     fn leave(&self) {
-        {
+        let left = self.try_leave(&mut self.rd_wait.lock());
+        self.finish_leaving(left);
+    }
+
+    /// Takes a file away, if that is not the last one or nothing ever was inside.
+    #[inline]
+    fn try_leave(&self, holders: &mut Guard<'_, Holders>) -> Left {
+        if holders.files > 1 {
+            holders.files -= 1;
+            return Left::Others;
+        }
+        // Nobody else has it open. Who is just opening it either has the claims already, or finds that there is no
+        // file.
+        if !self.ring.is_pristine() || self.ring.max_usage() > DEFAULT_PAGES {
+            return Left::ToClear;
+        }
+        Left::Nobody(self.end(holders))
+    }
+
+    /// The last file is gone. Gives the user to be forgotten, if it is one.
+    #[inline]
+    fn end(&self, holders: &mut Guard<'_, Holders>) -> Option<Idle> {
+        holders.files = 0;
+        self.edge_polled.store(0, Relaxed);
+        holders.charge.uncharge()
+    }
+
+    #[inline]
+    fn finish_leaving(&self, left: Left) {
+        let idle = match left {
+            Left::Others => return,
+            Left::Nobody(idle) => idle,
+            Left::ToClear => match self.clear() {
+                Some(idle) => idle,
+                None => return,
+            },
+        };
+        live::remove(self);
+        drop(idle);
+    }
+
+    /// Takes a file away, with what is inside if it is the last one.
+    #[inline(never)]
+    fn clear(&self) -> Option<Option<Idle>> {
+        let cleared = self.ring.both(Patience::Endless, |both| {
             let mut holders = self.rd_wait.lock();
             if holders.files > 1 {
                 holders.files -= 1;
-                return;
-            }
-        }
-        // Nobody else has it open, unless somebody is just opening it.
-        let left = self.ring.both(Patience::Endless, |both| {
-            let mut holders = self.rd_wait.lock();
-            holders.files -= 1;
-            if holders.files > 0 {
                 return None;
             }
-            let left = (holders.charge.take(), holders.mount.take());
+            let idle = self.end(&mut holders);
             drop(holders);
-            live::remove(self);
-            self.edge_polled.store(0, Relaxed);
             both.clear();
             if self.ring.max_usage() > DEFAULT_PAGES {
                 // What it was enlarged to nobody pays for any more. It does no harm if this fails.
                 let _ = both.resize(DEFAULT_PAGES);
             }
-            Some(left)
+            Some(idle)
         });
-        drop(left);
+        cleared.unwrap_or(None)
+    }
+
+    /// The limits that it is measured by.
+    fn limits(&self) -> Arc<Limits> {
+        self.rd_wait.lock().charge.limits().clone()
     }
 
     /// Adds to one of the counts that `rd_wait`'s lock guards. Gives the sum.
@@ -289,10 +328,10 @@ impl Pipe {
 
     /// Takes one from one of the counts that `rd_wait`'s lock guards. Gives what is left.
     fn sub(_lock: &mut Guard<'_, Holders>, count: &Atomic<u32>) -> u32 {
-        let left = count.load(Relaxed).wrapping_sub(1);
-        // Pairs with the acquire in `has_writers`: who sees it sees what was written before.
-        count.store(left, Release);
-        left
+        // Pairs with the acquire in `has_writers`: who sees it sees what was written before. And with the barrier in
+        // `Wait::announce` (src/abstractions/wait_queue/wait.rs): who is put on a queue after the look whether
+        // anybody is there sees it.
+        count.fetch_sub(1, Full).wrapping_sub(1)
     }
 
     /// Sleeps until somebody has opened the other end since, whether they are still there or not.
@@ -787,26 +826,24 @@ impl Pipe {
         let before = self.ring.max_usage();
         let grows = slots > before;
         if grows {
-            self.limits.allow_size(slots)?;
+            self.limits().allow_size(slots)?;
         }
-        let above = self.recharge(slots)?;
+        let above = self.recharge(slots);
         let result = if grows && above && is_unprivileged() {
             Err(EPERM)
         } else {
             both.resize(slots)
         };
         if result.is_err() {
-            self.recharge(before)?;
+            self.recharge(before);
         }
         result
     }
 
     /// Has whoever pays for the pipe pay for so many pages: while both ends are claimed that is always the
     /// same. Tells whether they are above a limit then.
-    fn recharge(&self, pages: u32) -> Result<bool> {
-        let mut holders = self.rd_wait.lock();
-        let charge = holders.charge.as_mut().ok_or(EBADF)?;
-        Ok(charge.change(pages))
+    fn recharge(&self, pages: u32) -> bool {
+        self.rd_wait.lock().charge.change(pages)
     }
 }
 
@@ -986,6 +1023,7 @@ impl FileOperations for Pipe {
     /// Tells those on the other side if nobody is left on this one.
     ///
     /// C: `pipe_release`.
+    #[inline(always)]
     fn release(&self, access: Access) {
         let mut holders = self.rd_wait.lock();
         if access.read {
@@ -995,15 +1033,16 @@ impl FileOperations for Pipe {
             Self::sub(&mut holders, &self.writers);
         }
         let alone = self.has_readers() != self.has_writers();
-        if alone {
+        if alone && self.rd_wait.is_active() {
             holders.wake(&Wake::all());
         }
+        let left = self.try_leave(&mut holders);
         drop(holders);
         if alone {
-            self.wr_wait.lock().wake(&Wake::all());
+            self.wr_wait.wake(&Wake::all());
             self.fasync_readers.notify(Band::In);
             self.fasync_writers.notify(Band::Out);
         }
-        self.leave();
+        self.finish_leaving(left);
     }
 }

@@ -11,10 +11,11 @@ use crate::{
     abstractions::credentials::{capable, current_uid, Capability},
     algorithms::ring::{slots_for, BUFFER_MAX}, //
 };
+use core::{mem::replace, ptr};
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{Atomic, Full, Relaxed},
         Arc, //
     },
     xarray::{AllocKind, XArray}, //
@@ -43,14 +44,19 @@ pub(crate) struct Limits {
     max_size: Atomic<u32>,
     user_pages_soft: Atomic<u64>,
     user_pages_hard: Atomic<u64>,
-    /// The users who have pipes, by number. Its lock guards who is in it; a user goes with the last page.
+    /// The users who have pipes, or an [`Account`], by number. Its lock guards who is in it.
     #[pin]
     users: XArray<Arc<User>>,
 }
 
 /// What a user has.
 struct User {
+    uid: u32,
+    limits: Arc<Limits>,
+    /// More come only while there is an account, or some already.
     pages: Atomic<u64>,
+    /// How many [`Account`]s there are. More come only under the lock of `users`.
+    accounts: Atomic<u32>,
 }
 
 impl User {
@@ -58,8 +64,131 @@ impl User {
     fn account(&self, old: u32, new: u32) -> u64 {
         let difference = u64::from(new).wrapping_sub(old.into());
         self.pages
-            .fetch_add(difference, Relaxed)
+            .fetch_add(difference, Full)
             .wrapping_add(difference)
+    }
+
+    /// How many pages the user has.
+    fn pages(&self) -> u64 {
+        self.pages.load(Relaxed)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.pages() == 0 && self.accounts.load(Relaxed) == 0
+    }
+
+    /// Takes the user from the list if there is nothing left to remember: to be called when pages or an account
+    /// went.
+    ///
+    /// The last page and the last account may go at the same time. Each is gone, by an operation that is a full
+    /// barrier, before the look at the other, so that at least one of the two finds both gone.
+    fn forget(&self) {
+        if !self.is_idle() {
+            return;
+        }
+        let mut users = self.limits.users.lock();
+        let index = self.uid as usize;
+        // Somebody may have come meanwhile, or been faster. With the lock held nobody comes.
+        let listed = users.get(index).is_some_and(|user| ptr::eq(&*user, self));
+        if listed && self.is_idle() {
+            let gone = users.remove(index);
+            drop(users);
+            drop(gone);
+        }
+    }
+}
+
+/// The account of a user, kept open: so that the user need not be looked up for each pipe, nor come and go with
+/// it.
+pub(crate) struct Account(Arc<User>);
+
+impl Account {
+    /// That of the caller.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn open(limits: &Arc<Limits>) -> Result<Self> {
+        let uid = current_uid();
+        let index = uid as usize;
+        if let Some(user) = limits.users.lock().get(index) {
+            return Ok(Self::of(user.into()));
+        }
+        let user = Arc::new(
+            User {
+                uid,
+                limits: limits.clone(),
+                pages: Atomic::new(0),
+                accounts: Atomic::new(0),
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let mut users = limits.users.lock();
+        if let Some(other) = users.get(index) {
+            return Ok(Self::of(other.into()));
+        }
+        // The lock may be dropped to allocate memory, and another one be put in meanwhile: that stays.
+        let stored = users.store(index, user.clone(), GFP_KERNEL_ACCOUNT);
+        match stored.map_err(|refused| refused.error)? {
+            None => Ok(Self::of(user)),
+            Some(other) => {
+                let account = Self::of(other.clone());
+                // There is memory for it now.
+                let _ = users.store(index, other, GFP_ATOMIC);
+                Ok(account)
+            }
+        }
+    }
+
+    /// For who holds the lock of the users.
+    fn of(user: Arc<User>) -> Self {
+        user.accounts.add(1, Relaxed);
+        Self(user)
+    }
+
+    /// Charges the caller for a new pipe: as many pages as it may have.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`, also if the user has too many pages.
+    ///
+    /// C: `alloc_pipe_info`.
+    pub(crate) fn charge(&self) -> Result<Charge> {
+        if self.0.uid != current_uid() {
+            // The file was given to somebody else, or its owner became somebody else.
+            return Self::open(&self.0.limits)?.charge_itself();
+        }
+        self.charge_itself()
+    }
+
+    /// Charges for nothing so far.
+    pub(crate) fn charge_nothing(&self) -> Charge {
+        Charge {
+            user: self.0.clone(),
+            pages: 0,
+        }
+    }
+
+    #[inline]
+    fn charge_itself(&self) -> Result<Charge> {
+        let limits = &self.0.limits;
+        let mut pages = DEFAULT_PAGES;
+        let most = limits.max_size.load(Relaxed) / BUFFER_MAX;
+        if pages > most && !capable(Capability::SysResource) {
+            pages = most;
+        }
+        let mut charge = self.charge_nothing();
+        let mut sum = charge.replace(pages);
+        if limits.is_above_soft(sum) && is_unprivileged() {
+            sum = charge.replace(MIN_PAGES);
+        }
+        if limits.is_above_hard(sum) && is_unprivileged() {
+            return Err(ENOMEM);
+        }
+        Ok(charge)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.0.accounts.fetch_sub(1, Full);
+        self.0.forget();
     }
 }
 
@@ -138,117 +267,76 @@ impl Limits {
     }
 
     fn is_above_soft(&self, pages: u64) -> bool {
-        Self::is_above(pages, self.values().user_pages_soft)
+        Self::is_above(pages, self.user_pages_soft.load(Relaxed))
     }
 
     fn is_above_hard(&self, pages: u64) -> bool {
-        Self::is_above(pages, self.values().user_pages_hard)
-    }
-
-    /// The user with this number, and so many pages more.
-    fn charge(&self, uid: u32, pages: u32) -> Result<Arc<User>> {
-        let index = uid as usize;
-        if let Some(user) = self.users.lock().get(index) {
-            user.account(0, pages);
-            return Ok(user.into());
-        }
-        let user = Arc::new(
-            User {
-                pages: Atomic::new(pages.into()),
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        let mut users = self.users.lock();
-        if let Some(other) = users.get(index) {
-            other.account(0, pages);
-            return Ok(other.into());
-        }
-        // The lock may be dropped to allocate memory, and another one be put in meanwhile: that stays.
-        let stored = users.store(index, user.clone(), GFP_KERNEL_ACCOUNT);
-        match stored.map_err(|refused| refused.error)? {
-            None => Ok(user),
-            Some(other) => {
-                other.account(0, pages);
-                // There is memory for it now.
-                let _ = users.store(index, other.clone(), GFP_ATOMIC);
-                Ok(other)
-            }
-        }
-    }
-
-    fn uncharge(&self, uid: u32, user: &User, pages: u32) {
-        let mut users = self.users.lock();
-        if user.account(pages, 0) == 0 {
-            let gone = users.remove(uid as usize);
-            drop(users);
-            drop(gone);
-        }
+        Self::is_above(pages, self.user_pages_hard.load(Relaxed))
     }
 }
 
 /// What a pipe counts for.
 pub(crate) struct Charge {
-    limits: Arc<Limits>,
     user: Arc<User>,
-    uid: u32,
     pages: u32,
 }
 
-impl Charge {
-    /// Charges the caller for a new pipe: as many pages as it may have.
-    ///
-    /// Context: may sleep. Errors: `ENOMEM`, also if the user has too many pages.
-    ///
-    /// C: `alloc_pipe_info`.
-    pub(crate) fn new(limits: &Arc<Limits>) -> Result<Self> {
-        let mut pages = DEFAULT_PAGES;
-        let most = limits.values().max_size / BUFFER_MAX;
-        if pages > most && !capable(Capability::SysResource) {
-            pages = most;
-        }
-        let uid = current_uid();
-        let user = limits.charge(uid, pages)?;
-        let mut charge = Self {
-            limits: limits.clone(),
-            user,
-            uid,
-            pages,
-        };
-        if limits.is_above_soft(charge.sum()) && is_unprivileged() {
-            charge.replace(MIN_PAGES);
-        }
-        if limits.is_above_hard(charge.sum()) && is_unprivileged() {
-            return Err(ENOMEM);
-        }
-        Ok(charge)
-    }
+/// A user who may have nothing left. To be dropped in process context, with no lock held.
+pub(crate) struct Idle(Arc<User>);
 
+impl Drop for Idle {
+    fn drop(&mut self) {
+        self.0.forget();
+    }
+}
+
+impl Charge {
     /// How many pages it is.
     pub(crate) fn pages(&self) -> u32 {
         self.pages
     }
 
-    /// How many pages the user has.
-    fn sum(&self) -> u64 {
-        self.user.pages.load(Relaxed)
+    /// The limits that it is measured by.
+    pub(crate) fn limits(&self) -> &Arc<Limits> {
+        &self.user.limits
     }
 
-    fn replace(&mut self, pages: u32) {
-        self.user.account(self.pages, pages);
-        self.pages = pages;
+    /// Makes it so many pages. Gives how many the user has then.
+    #[inline]
+    fn replace(&mut self, pages: u32) -> u64 {
+        let before = replace(&mut self.pages, pages);
+        self.user.account(before, pages)
     }
 
     /// Makes it so many pages. Tells whether the user is above a limit then.
     ///
     /// Context: any.
     pub(crate) fn change(&mut self, pages: u32) -> bool {
-        self.replace(pages);
-        self.limits.is_above_soft(self.sum()) || self.limits.is_above_hard(self.sum())
+        let sum = self.replace(pages);
+        self.limits().is_above_soft(sum) || self.limits().is_above_hard(sum)
+    }
+
+    /// What comes of a pipe that was not made in the end.
+    #[cold]
+    fn undo(&mut self) {
+        drop(self.uncharge());
+    }
+
+    /// Makes it nothing.
+    ///
+    /// Context: any.
+    #[inline]
+    pub(crate) fn uncharge(&mut self) -> Option<Idle> {
+        self.replace(0);
+        self.user.is_idle().then(|| Idle(self.user.clone()))
     }
 }
 
 impl Drop for Charge {
+    #[inline]
     fn drop(&mut self) {
-        self.limits.uncharge(self.uid, &self.user, self.pages);
+        if self.pages != 0 {
+            self.undo();
+        }
     }
 }
