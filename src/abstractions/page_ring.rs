@@ -158,6 +158,8 @@ impl Turns for Turn<'_> {
         wake_turn(self.queue);
     }
 
+    #[cold]
+    #[inline(never)]
     fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R> {
         let wait = match self.patience {
             Patience::Killable => Wait::killable(),

@@ -233,7 +233,7 @@ impl<T> WaitQueue<T> {
     /// Context: process context; may sleep.
     ///
     /// C: `___wait_event` in `include/linux/wait.h`.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn wait_until<R>(
         &self,
         wait: &Wait<'_>,

@@ -147,6 +147,7 @@ impl Queue for WaitQueue<()> {
     }
 
     /// C: `wait_event_interruptible_locked_irq`, whose entries stand at the tail, too.
+    #[inline(never)]
     fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R> {
         match self.wait_until(&Wait::interruptible().at_tail(), condition) {
             Waited::Done(result, _) => Ok(result),

@@ -482,24 +482,35 @@ impl Pipe {
         self.ring.has_room() || !self.has_readers()
     }
 
+    fn wait(exclusive: bool) -> Wait<'static> {
+        let wait = Wait::interruptible();
+        if exclusive {
+            wait.exclusive()
+        } else {
+            wait
+        }
+    }
+
     /// Sleeps until a read would not.
     ///
     /// Who waits exclusively is one of those a wake-up counts, and has to wake the next when it is done.
     ///
     /// The look at the ring comes after going on the queue, with a full barrier between; a writer publishes,
     /// which is a full barrier, and then looks at the queue.
-    fn wait_readable(&self, wait: &Wait<'_>) -> Result {
+    #[inline(never)]
+    fn wait_readable(&self, exclusive: bool) -> Result {
         let readable = || self.is_readable().then_some(());
-        match self.rd_wait.wait_until(wait, readable) {
+        match self.rd_wait.wait_until(&Self::wait(exclusive), readable) {
             Waited::Done(..) => Ok(()),
             Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
         }
     }
 
     /// Sleeps until a write would not. As [`Pipe::wait_readable`].
-    fn wait_writable(&self, wait: &Wait<'_>) -> Result {
+    #[inline(never)]
+    fn wait_writable(&self, exclusive: bool) -> Result {
         let writable = || self.is_writable().then_some(());
-        match self.wr_wait.wait_until(wait, writable) {
+        match self.wr_wait.wait_until(&Self::wait(exclusive), writable) {
             Waited::Done(..) => Ok(()),
             Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
         }
@@ -599,7 +610,7 @@ impl Pipe {
     #[inline(never)]
     fn wait_for_more(&self, request: IoRequest<'_>) -> Result<bool> {
         if !request.is_nonblocking() {
-            self.wait_readable(&Wait::interruptible().exclusive())?;
+            self.wait_readable(true)?;
             return Ok(true);
         }
         if self.has_writers() {
@@ -747,7 +758,7 @@ impl Pipe {
             if filled {
                 self.fasync_readers.notify(Band::In);
                 // A signal is looked for once there is no room again.
-                let _ = self.wait_writable(&Wait::interruptible().exclusive());
+                let _ = self.wait_writable(true);
                 slept = true;
             }
             let ended;
@@ -923,7 +934,7 @@ impl FileOperations for Pipe {
                 Ok(()) if nonblock => return Err(EAGAIN),
                 Ok(()) => {}
             }
-            pipe.unlocked(|| self.wait_readable(&Wait::interruptible()))?;
+            pipe.unlocked(|| self.wait_readable(false))?;
         }
     }
 
@@ -934,7 +945,7 @@ impl FileOperations for Pipe {
         } else if nonblock {
             Err(EAGAIN)
         } else {
-            self.wait_writable(&Wait::interruptible())
+            self.wait_writable(false)
         }
     }
 

@@ -12,7 +12,7 @@ use core::{
     ptr, //
 };
 use kernel::{
-    bindings::{wait_queue_entry, wait_queue_head},
+    bindings::{task_struct, wait_queue_entry, wait_queue_head},
     prelude::*,
     processor::cpu_relax,
     sync::atomic::{Atomic, Relaxed},
@@ -433,7 +433,8 @@ impl<'a> TaskEntry<'a> {
                 return 0;
             }
             if let Some(judge) = (*this).function {
-                match judge(&Call::new(key, progress(), (*entry).private.cast())) {
+                let verdict = Self::ask(judge, key, progress, (*entry).private.cast());
+                match verdict {
                     Verdict::Ignore => return 0,
                     Verdict::Stop => return ECANCELED.to_errno(),
                     Verdict::Wake => (),
@@ -451,6 +452,23 @@ impl<'a> TaskEntry<'a> {
             }
             woken
         }
+    }
+
+    /// What a wait's own function says. Apart, as most waits have none.
+    ///
+    /// # Safety
+    ///
+    /// The task does not end meanwhile.
+    #[cold]
+    #[inline(never)]
+    unsafe fn ask(
+        judge: &WakeFunction<'_>,
+        key: PollEvents,
+        progress: impl FnOnce() -> Option<Report>,
+        sleeper: *mut task_struct,
+    ) -> Verdict {
+        // SAFETY: By the function's requirements.
+        judge(&unsafe { Call::new(key, progress(), sleeper) })
     }
 
     fn wants(&self, key: PollEvents) -> bool {

@@ -195,7 +195,7 @@ impl Call<'_> {
 /// they were woken, or when a function says so by a negative value. A task that was made runnable by
 /// somebody else in the meantime says it was not woken, and the walk goes on to the next.
 ///
-/// Without `TELL` only what steers the walk is counted.
+/// Without `TELL` the report says nothing.
 ///
 /// C: `__wake_up_common` in `kernel/sched/wait.c`.
 ///
@@ -210,6 +210,7 @@ pub(super) unsafe fn walk<const TELL: bool>(
     wake: &Wake,
 ) -> Report {
     let mut report = Report::default();
+    let mut left = wake.nr_exclusive;
     // The key travels as a pointer: `poll_to_key`.
     let key: *mut c_void = ptr::without_provenance_mut(wake.key.bits() as usize);
     // SAFETY: `head` is valid.
@@ -237,7 +238,7 @@ pub(super) unsafe fn walk<const TELL: bool>(
         }
 
         let ret = if wait::is_ours(function) {
-            let progress = || TELL.then(|| report.after_waking::<TELL>(exclusive, wake));
+            let progress = || TELL.then(|| report.after_waking(exclusive, wake));
             // SAFETY: This function is that of `TaskEntry`s only. The lock is held.
             unsafe {
                 TaskEntry::wake(
@@ -259,9 +260,13 @@ pub(super) unsafe fn walk<const TELL: bool>(
             report.stopped_by = StoppedBy::Entry;
             break;
         }
-        if ret > 0 {
-            report = report.after_waking::<TELL>(exclusive, wake);
-            if report.stopped_by == StoppedBy::Quota {
+        if TELL && ret > 0 {
+            report = report.after_waking(exclusive, wake);
+        }
+        if exclusive && ret > 0 {
+            // 0, which stands for all, is never reached.
+            left = left.wrapping_sub(1);
+            if left == 0 {
                 break;
             }
         }
@@ -272,13 +277,10 @@ pub(super) unsafe fn walk<const TELL: bool>(
 impl Report {
     /// The report, once one more was woken.
     #[inline]
-    fn after_waking<const TELL: bool>(mut self, exclusive: bool, wake: &Wake) -> Self {
-        if TELL {
-            self.woken += 1;
-        }
+    fn after_waking(mut self, exclusive: bool, wake: &Wake) -> Self {
+        self.woken += 1;
         if exclusive {
             self.exclusive += 1;
-            // 0 is never reached: it stands for all.
             if self.exclusive == wake.nr_exclusive {
                 self.stopped_by = StoppedBy::Quota;
             }
