@@ -84,7 +84,8 @@ pub(crate) trait Source {
 
 /// The buffer of a read(2) or a write(2), at any address whatever.
 ///
-/// It is the kernel crate's `UserSlice`, but inlined, and with a count of what was copied before a bad address.
+/// It is the kernel crate's `UserSlice`, but inlined, and with a count of what was copied before a bad address. Nor
+/// does it look where in the kernel the bytes are, as `copy_to_user` may: a slice is as long as it says.
 pub(crate) struct UserBuffer {
     ptr: UserPtr,
     len: usize,
@@ -131,13 +132,12 @@ impl Destination for UserDestination {
         let len = bytes.len().min(self.0.len);
         let from = bytes.as_ptr().cast();
         // SAFETY: There are so many bytes.
-        let left = unsafe { kernel::bindings::copy_to_user(self.0.ptr.as_mut_ptr(), from, len) };
+        let left = unsafe { kernel::bindings::_copy_to_user(self.0.ptr.as_mut_ptr(), from, len) };
         let copied = len - left as usize;
         self.0.advance(copied);
         copied
     }
 
-    /// Without the look at where in the kernel the bytes are, as in C where their number is constant.
     #[inline]
     fn write<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
         if self.0.len < N {
@@ -165,13 +165,12 @@ impl Source for UserSource {
         let len = room.len().min(self.0.len);
         let to = room.as_mut_ptr().cast();
         // SAFETY: There is room for so many bytes, and only bytes are written.
-        let left = unsafe { kernel::bindings::copy_from_user(to, self.0.ptr.as_const_ptr(), len) };
+        let left = unsafe { kernel::bindings::_copy_from_user(to, self.0.ptr.as_const_ptr(), len) };
         let copied = len - left as usize;
         self.0.advance(copied);
         copied
     }
 
-    /// As [`UserDestination`] writes.
     #[inline]
     fn read<const N: usize>(&mut self) -> Option<[u8; N]> {
         if self.0.len < N {
