@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use crate::reasons;
 use crate::record::{Record, Setting, Side};
 
 /// Which ratio a bar is about.
@@ -75,11 +76,11 @@ const BARS: &[Bar] = &[
     ),
 ];
 
-/// How much slower than the original anything may be on a clock.
+/// How much slower than the original anything may be.
 const SLOWER_AT_MOST: f64 = 1.05;
 
-/// A line for each bar that these records tell of, and one for each operation that is slower
-/// than the original by the clock.
+/// A line for each bar that these records tell of, and one for each operation that is slower than the
+/// original; with the reason, if it is known.
 #[must_use]
 pub fn render(records: &[Record]) -> String {
     let mut text = String::new();
@@ -97,7 +98,7 @@ pub fn render(records: &[Record]) -> String {
         let sign = if bar.be == Be::AtMost { "<=" } else { ">=" };
         let _ = writeln!(
             text,
-            "{:12} {:42} {:15} {:>5} {sign} {:.2}, goal {:.2}: {}",
+            "{:12} {:42} {:15} {:>5} {sign} {:.2}, goal {:.2}: {}{}",
             bar.setting.name(),
             bar.name,
             what,
@@ -105,13 +106,14 @@ pub fn render(records: &[Record]) -> String {
             bar.bar,
             bar.goal,
             verdict(ratio, bar),
+            because(verdict(ratio, bar), bar.name),
         );
     }
-    for record in records.iter().filter(|record| record.unit == "bytes") {
-        let what = match record.ratio {
-            Some(ratio) if ratio > 1.0 => "not met",
-            _ => "met",
+    for record in records {
+        let (Some(ratio), "bytes") = (record.ratio, record.unit.as_str()) else {
+            continue;
         };
+        let what = if ratio > 1.0 { "not met" } else { "met" };
         let _ = writeln!(
             text,
             "{:12} {:42} no more bytes than the original's: {what}",
@@ -122,9 +124,10 @@ pub fn render(records: &[Record]) -> String {
         if let Some(what) = counts(record) {
             let _ = writeln!(
                 text,
-                "{:12} {:42} no more locked instructions, fences, interrupt disables: {what}",
+                "{:12} {:42} no more locked instructions, fences, interrupt disables: {what}{}",
                 record.setting.name(),
                 record.name,
+                because(&what, &record.name),
             );
         }
     }
@@ -132,10 +135,11 @@ pub fn render(records: &[Record]) -> String {
         if let Some(slower) = slower(record).filter(|slower| *slower > SLOWER_AT_MOST) {
             let _ = writeln!(
                 text,
-                "{:12} {:42} slower than the original by {:.0} %",
+                "{:12} {:42} slower than the original by {:.0} %{}",
                 record.setting.name(),
                 record.name,
                 (slower - 1.0) * 100.0,
+                because("not met", &record.name),
             );
         }
     }
@@ -178,7 +182,16 @@ fn verdict(ratio: Option<f64>, bar: &Bar) -> &'static str {
     }
 }
 
-/// By the clock, and only where chance cannot explain it.
+/// The reason, if something is not met.
+fn because(verdict: &str, name: &str) -> String {
+    if !verdict.starts_with("not met") {
+        return String::new();
+    }
+    let reason = reasons::of(name).unwrap_or("no reason is known");
+    format!("\n{:12} ({reason})", "")
+}
+
+/// Only where chance cannot explain it.
 fn slower(record: &Record) -> Option<f64> {
     let ([low, high], ratio) = (record.ratio_interval?, record.ratio?);
     let (certain, ratio) = if record.more_is_better {
@@ -186,7 +199,7 @@ fn slower(record: &Record) -> Option<f64> {
     } else {
         (low, ratio)
     };
-    (record.setting == Setting::Wall && certain > 1.0).then_some(ratio)
+    (certain > 1.0).then_some(ratio)
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ fn judged((text, ok): (String, bool)) -> io::Result<()> {
     }
 }
 
-/// One for each family and setting: `counter-instructions.svg`.
+/// One for each family and setting: `counter-instructions.svg`; and one for how long calls took.
 fn plots(out: &Path, results: &Results) -> io::Result<()> {
     let mut families: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for record in &results.results {
@@ -142,6 +142,17 @@ fn plots(out: &Path, results: &Results) -> io::Result<()> {
     for ((family, setting), records) in families {
         let path = out.join(format!("{family}-{}.svg", setting.name()));
         plot::draw(&path, family, setting, &records)
+            .map_err(|error| about(&path)(io::Error::other(error.to_string())))?;
+    }
+    // The same calls gave both quantiles.
+    for record in results.results.iter().filter(|it| !it.latencies.is_empty()) {
+        let Some(crowd) = record.name.strip_suffix(", p99 of a write") else {
+            continue;
+        };
+        let words = crowd.split(|letter: char| !letter.is_ascii_alphanumeric());
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        let path = out.join(format!("latency-{}.svg", words.join("-")));
+        plot::draw_latencies(&path, crowd, record)
             .map_err(|error| about(&path)(io::Error::other(error.to_string())))?;
     }
     Ok(())

@@ -30,6 +30,10 @@ the kernel puts work off, as at a close). The loop around the operation and the 
 A write that wakes somebody is measured up to the moment when all who were woken sleep again: they have the greater
 priority. An epoll set is armed if the item is not on its list yet; then the write alone is measured.
 Two tasks are two threads of one process.
+
+`module/load` is what finit_module(2) takes, `module/in memory` text and data without what is freed once it is loaded, `module/file`
+the file with its symbols. By the clock, `out/bench/` has a plot for each crowd of writers and readers: how long their
+writes took.
 ";
 
 /// The page.

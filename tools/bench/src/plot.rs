@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A plot for each family of operations and each setting.
+//! A plot for each family of operations and each setting, and one for each operation that tells how long each call
+//! took.
 
 use std::path::Path;
 
 use plotters::prelude::*;
 
-use crate::record::{Record, Setting};
+use crate::record::{Record, Setting, Side};
 
 const NATIVE: RGBColor = RGBColor(110, 110, 120);
 const MODULE: RGBColor = RGBColor(206, 92, 0);
@@ -81,4 +82,77 @@ pub fn draw(
     ))?;
     area.present()?;
     Ok(())
+}
+
+/// Draws how long the writes of a crowd took: the share of the original's and of the module's in each class of
+/// time, which is an eighth of a power of two wide.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn draw_latencies(
+    path: &Path,
+    name: &str,
+    record: &Record,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let sides = [
+        (Side::Native, "the original", NATIVE),
+        (Side::Module, "the module", MODULE),
+    ];
+    let shares: Vec<_> = sides
+        .iter()
+        .filter_map(|(side, name, color)| {
+            Some((shares(record.latencies.get(side)?), *name, *color))
+        })
+        .collect();
+    let (mut first, mut last, mut most) = (f64::MAX, 0.0_f64, 0.0_f64);
+    for (time, share) in shares.iter().flat_map(|(points, ..)| points) {
+        (first, last, most) = (first.min(*time), last.max(*time), most.max(*share));
+    }
+    if shares.is_empty() {
+        return Ok(());
+    }
+    let area = SVGBackend::new(path, (WIDTH, 420)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let calls = record.latencies.values().flatten();
+    let calls: u64 = calls.map(|(_, count)| count).sum();
+    let mut chart = ChartBuilder::on(&area)
+        .caption(
+            format!("{name}: how long a write of 64 KiB takes, {calls} of them"),
+            ("sans-serif", 20),
+        )
+        .margin(14)
+        .x_label_area_size(46)
+        .y_label_area_size(60)
+        .build_cartesian_2d((first..last * 1.1).log_scale(), 0.0..most * 1.1)?;
+    chart
+        .configure_mesh()
+        .x_desc("microseconds")
+        .y_desc("percent of the writes")
+        .x_label_formatter(&|time| format!("{time:.0}"))
+        .draw()?;
+    for (points, name, color) in &shares {
+        let style = color.stroke_width(2);
+        chart
+            .draw_series(LineSeries::new(points.iter().copied(), style))?
+            .label(*name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
+    }
+    chart
+        .configure_series_labels()
+        .background_style(WHITE)
+        .border_style(NATIVE)
+        .draw()?;
+    area.present()?;
+    Ok(())
+}
+
+/// Microseconds, and percents of all.
+fn shares(classes: &[(f64, u64)]) -> Vec<(f64, f64)> {
+    let all: u64 = classes.iter().map(|(_, count)| count).sum();
+    let share = |count: u64| count as f64 * 100.0 / all as f64;
+    classes
+        .iter()
+        .map(|(time, count)| (time / 1e3, share(*count)))
+        .collect()
 }

@@ -77,6 +77,9 @@ pub struct Record {
     /// What of each side's instructions costs more than one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<Side, Counts>,
+    /// How long each call took: classes, by their middle, and how many there were.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latencies: BTreeMap<Side, Vec<(f64, u64)>>,
 }
 
 impl Record {
@@ -98,6 +101,7 @@ impl Record {
             n: 0,
             spread: BTreeMap::new(),
             counts: BTreeMap::new(),
+            latencies: BTreeMap::new(),
         }
     }
 
@@ -162,8 +166,6 @@ pub struct Machine {
     pub cpus: usize,
     /// What the kernel takes for a hypervisor, or nothing.
     pub hypervisor: Option<String>,
-    /// The module's bytes in memory.
-    pub module_bytes: Option<u64>,
     /// What the one who started it says: the commit, the emulator and its options.
     pub told: BTreeMap<String, String>,
 }

@@ -29,6 +29,9 @@ pub struct Bench {
     /// Measure the kernel's own on both sides: what then is not 1 is the measurement's fault
     #[arg(long)]
     twins: bool,
+    /// Measure, too, what loading the module from this file takes: it is unloaded for that
+    #[arg(long, value_name = "FILE")]
+    module: Option<PathBuf>,
     /// Only the operations' names, one on a line
     #[arg(long)]
     list: bool,
@@ -57,6 +60,7 @@ pub fn run(out: &mut impl Write, options: Bench) -> Result<(), Failure> {
         setting,
         filters: options.filter,
         twins: options.twins,
+        module: options.module,
         told: options.tell,
     };
     let run = measure::run(&what, |done, all, name| {

@@ -37,6 +37,7 @@ pub struct Case {
     sides: &'static [Side],
     setting: Option<Setting>,
     long: bool,
+    least: u64,
     bytes: Option<u64>,
     make: Make,
 }
@@ -53,6 +54,7 @@ impl Case {
             sides,
             setting: None,
             long: false,
+            least: 1,
             bytes: None,
             make: Box::new(make),
         }
@@ -70,6 +72,11 @@ impl Case {
     /// after a grace period, is a part of the cost, and does not come in each round.
     pub fn long(self) -> Self {
         Self { long: true, ..self }
+    }
+
+    /// With so many operations in each round at least.
+    pub fn at_least(self, least: u64) -> Self {
+        Self { least, ..self }
     }
 
     /// As a throughput: the operation moves so many bytes.
@@ -93,7 +100,14 @@ impl Case {
         for _ in 0..kit.budget.setups {
             n += self.measure(kit, &mut figures)?;
         }
-        Ok(self.record(kit.setting, &figures, n))
+        let mut record = self.record(kit.setting, &figures, n);
+        record.latencies = kit
+            .latencies
+            .take()
+            .into_iter()
+            .map(|(side, counted)| (side, counted.classes()))
+            .collect();
+        Ok(record)
     }
 
     fn measure(&self, kit: &Kit, figures: &mut Figures) -> io::Result<u64> {
@@ -112,6 +126,7 @@ impl Case {
             }
         }
         let (count, turns) = kit.budget.plan(self.long, longest);
+        let turns = turns.max(self.least);
         for number in 0..count {
             let mut measure = |(side, round): &mut (Side, Round)| -> io::Result<()> {
                 let figure = round(turns)? / turns as f64;
@@ -181,6 +196,7 @@ impl Case {
                 .map(|(side, figures)| (*side, spread(figures)))
                 .collect(),
             counts: BTreeMap::new(),
+            latencies: BTreeMap::new(),
         }
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Times counted by their length, from several threads.
+//! Times counted by their length.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Each power of two has so many classes: a class is an eighth wide.
 const CLASSES: usize = 8;
 
-/// How many times of each class there were.
+/// How many times of each class there were, from several threads.
 pub struct Histogram(Vec<AtomicU64>);
 
 impl Default for Histogram {
@@ -22,23 +22,50 @@ impl Histogram {
         self.0[class(time)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The time that a share of `share` is below, as the middle of its class, and forgets all that was
-    /// counted.
-    pub fn take_quantile(&self, share: f64) -> f64 {
-        let counts: Vec<_> = self
-            .0
-            .iter()
-            .map(|count| count.swap(0, Ordering::Relaxed))
-            .collect();
-        let wanted = share * counts.iter().sum::<u64>() as f64;
+    /// What was counted; it is forgotten.
+    pub fn take(&self) -> Counted {
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        Counted(self.0.iter().map(take).collect())
+    }
+}
+
+/// What a histogram counted.
+#[derive(Clone, Debug)]
+pub struct Counted(Vec<u64>);
+
+impl Default for Counted {
+    fn default() -> Self {
+        Self(vec![0; 64 * CLASSES])
+    }
+}
+
+impl Counted {
+    /// The time that a share of `share` is below, as the middle of its class.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let wanted = share * self.0.iter().sum::<u64>() as f64;
         let mut below = 0;
-        for (class, count) in counts.iter().enumerate() {
+        for (class, count) in self.0.iter().enumerate() {
             below += count;
             if below as f64 >= wanted {
                 return middle(class);
             }
         }
         0.0
+    }
+
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, count) in self.0.iter_mut().zip(&other.0) {
+            *sum += count;
+        }
+    }
+
+    /// The classes that there were any of, by their middle.
+    pub fn classes(&self) -> Vec<(f64, u64)> {
+        let classes = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
+        classes
+            .map(|(class, count)| (middle(class), *count))
+            .collect()
     }
 }
 
@@ -69,12 +96,25 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_is_taken_once() {
+    fn what_is_counted_is_taken_once() {
         let histogram = Histogram::default();
         (1..=1000).for_each(|time| histogram.count(time));
-        let p99 = histogram.take_quantile(0.99);
+        let counted = histogram.take();
+        let p99 = counted.quantile(0.99);
         assert!((900.0..1100.0).contains(&p99), "{p99}");
         histogram.count(7);
-        assert!(histogram.take_quantile(0.01) > 6.0);
+        assert!(histogram.take().quantile(0.01) > 6.0);
+    }
+
+    #[test]
+    fn classes_add_up() {
+        let histogram = Histogram::default();
+        let mut sum = Counted::default();
+        for times in [[5, 5, 900], [5, 70, 900]] {
+            times.iter().for_each(|time| histogram.count(*time));
+            sum.add(&histogram.take());
+        }
+        let counts: Vec<_> = sum.classes().iter().map(|(_, count)| *count).collect();
+        assert_eq!(counts, [3, 1, 2]);
     }
 }

@@ -5,6 +5,7 @@
 //! By system calls as bare as can be: the C library's read(2) costs more once there have been threads.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -18,6 +19,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::measure::case::Budget;
 use crate::measure::clock::Clock;
+use crate::measure::histogram::Counted;
 use crate::record::{Round, Setting, Side};
 
 /// A descriptor, for several parts of a case and their threads.
@@ -40,6 +42,8 @@ pub struct Kit {
     pub buffers: Rc<RefCell<(Vec<u8>, Vec<u8>)>>,
     /// The rounds that the emulator's plugin was told of.
     pub rounds: RefCell<Vec<Round>>,
+    /// How long each call of the case at hand took, if it says so.
+    pub latencies: Rc<RefCell<BTreeMap<Side, Counted>>>,
     factory: Arc<Factory>,
 }
 
@@ -53,6 +57,7 @@ impl Kit {
             twins,
             buffers: Rc::new(RefCell::new((vec![1; BUFFER], vec![1; BUFFER]))),
             rounds: RefCell::default(),
+            latencies: Rc::default(),
             factory: Arc::new(Factory::open().map_err(io::Error::other)?),
         })
     }

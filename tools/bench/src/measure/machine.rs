@@ -30,13 +30,6 @@ pub fn look(told: impl IntoIterator<Item = (String, String)>) -> Machine {
             .split(' ')
             .any(|flag| flag == "hypervisor")
             .then(hypervisor),
-        module_bytes: read("/proc/modules").lines().find_map(|line| {
-            line.strip_prefix("ipcdemo ")?
-                .split(' ')
-                .next()?
-                .parse()
-                .ok()
-        }),
         told: told.into_iter().collect(),
     }
 }

@@ -10,12 +10,14 @@ mod kit;
 mod machine;
 mod marker;
 mod memory;
+mod module;
 mod pipe;
 mod tasks;
 mod traffic;
 mod waitq;
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::record::{Run, Setting};
 use case::Case;
@@ -30,6 +32,8 @@ pub struct Options {
     pub filters: Vec<String>,
     /// Measures the kernel's own on both sides.
     pub twins: bool,
+    /// Where the module is from, to see how long loading it takes.
+    pub module: Option<PathBuf>,
     /// What is to stand beside the figures.
     pub told: Vec<(String, String)>,
 }
@@ -46,13 +50,19 @@ pub fn run(options: &Options, mut progress: impl FnMut(usize, usize, &str)) -> i
     tasks::pin(0)?;
     tasks::unthrottle()?;
     many_descriptors()?;
-    let kit = Kit::new(options.setting, options.twins)?;
-    let mut cases = cases(options.setting);
     let wanted = |name: &str| {
         options.filters.is_empty() || options.filters.iter().any(|part| name.contains(part))
     };
-    cases.retain(|case| wanted(&case.name));
     let mut results = Vec::new();
+    // Nobody has it in use yet.
+    let module = options.module.as_ref();
+    if let Some(file) = module.filter(|_| module::NAMES.iter().any(|name| wanted(name))) {
+        results = module::measure(options.setting, file)?;
+        results.retain(|record| wanted(&record.name));
+    }
+    let kit = Kit::new(options.setting, options.twins)?;
+    let mut cases = cases(options.setting);
+    cases.retain(|case| wanted(&case.name));
     // Bytes repeat, so once is enough.
     if options.setting == Setting::Instructions {
         for (name, make) in memory::CASES.iter().filter(|(name, _)| wanted(name)) {
