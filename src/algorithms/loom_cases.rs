@@ -400,7 +400,7 @@ fn pages_are_kept() {
 fn two_readers_pass() {
     READERS.passes(&["turn", "empty"]);
     TURNS_TO_READ.passes(&["turn", "empty"]);
-    CLAIMS.passes(&["turn"]);
+    CLAIMS.passes(&["turn", "late"]);
 }
 
 #[test]

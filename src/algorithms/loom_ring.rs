@@ -154,6 +154,8 @@ struct Turn(Visitor);
 impl Turns for Turn {
     type Interrupted = Infallible;
 
+    const LATE: u32 = 1;
+
     fn is_active(&self) -> bool {
         self.0.is_active()
     }
@@ -162,9 +164,18 @@ impl Turns for Turn {
         self.0.wake(Change::Added, Whom::First);
     }
 
-    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R, Infallible> {
+    fn wait_until<R>(&self, mut condition: impl FnMut(u32) -> Option<R>) -> Result<R, Infallible> {
         seen("turn");
-        Ok(self.0.wait_until(true, condition))
+        // As in the kernel: the third look is the first after a sleep.
+        let mut looks = 0;
+        Ok(self.0.wait_until(true, || {
+            looks += 1;
+            let result = condition((looks - 1) / 2);
+            if result.is_none() && looks > 2 {
+                seen("late");
+            }
+            result
+        }))
     }
 }
 

@@ -33,7 +33,7 @@
 use super::sync::{Acquire, Atomic, Full, Relaxed};
 
 /// How many bits an index has. The largest ring, of 2 GiB, has 2^19 slots.
-const INDEX_BITS: u32 = 24;
+const INDEX_BITS: u32 = 23;
 const INDEX: u32 = (1 << INDEX_BITS) - 1;
 
 /// The most slots that a ring may have.
@@ -75,7 +75,7 @@ impl Field {
 }
 
 const _: () = {
-    assert!(Field::END.shift + Field::END.bits <= Side::Write.claim().ilog2());
+    assert!(Field::END.shift + Field::END.bits <= Side::Write.reserved().ilog2());
     assert!(SLOTS_MAX < INDEX);
 };
 
@@ -93,8 +93,13 @@ impl Side {
     const fn claim(self) -> u64 {
         match self {
             Self::Read => 1 << 63,
-            Self::Write => 1 << 62,
+            Self::Write => 1 << 61,
         }
+    }
+
+    /// The bit that says that it is reserved for those who have waited.
+    const fn reserved(self) -> u64 {
+        self.claim() >> 1
     }
 }
 
@@ -199,14 +204,28 @@ impl State {
         Self(Field::TAIL.set(self.0, tail.0))
     }
 
-    /// Whether nobody is at work at either side, and no buffer was ever there: each has an end.
+    /// Who is at work, and who waits for that.
+    const CLAIMS: u64 =
+        Side::Read.claim() | Side::Read.reserved() | Side::Write.claim() | Side::Write.reserved();
+
+    /// Whether nobody is at work at either side, nor waits, and no buffer was ever there: each has an end.
     pub const fn is_pristine(self) -> bool {
-        self.0 & (Field::END.mask() | Side::Read.claim() | Side::Write.claim()) == 0
+        self.0 & (Field::END.mask() | Self::CLAIMS) == 0
     }
 
     /// Whether somebody is at work at that side.
     pub const fn is_claimed(self, side: Side) -> bool {
         self.0 & side.claim() != 0
+    }
+
+    /// Whether somebody who waited for that side, and came too late, is to have it before those who come new.
+    const fn is_reserved(self, side: Side) -> bool {
+        self.0 & side.reserved() != 0
+    }
+
+    /// Whether who comes new has to wait for that side.
+    const fn is_taken(self, side: Side) -> bool {
+        self.0 & (side.claim() | side.reserved()) != 0
     }
 }
 
@@ -215,6 +234,9 @@ pub trait Turns {
     /// Why a wait can end early.
     type Interrupted;
 
+    /// Who was woken so often, and came too late each time, has the next turn.
+    const LATE: u32;
+
     /// Whether anybody waits. It may look without a lock: a full barrier stands before it.
     fn is_active(&self) -> bool;
 
@@ -222,8 +244,11 @@ pub trait Turns {
     fn wake_one(&self);
 
     /// Sleeps until `condition` gives something. It is looked at after going on the queue, with a full
-    /// barrier between the two, and again after each wake-up.
-    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R, Self::Interrupted>;
+    /// barrier between the two, and again after each wake-up; and is told how many there were.
+    fn wait_until<R>(
+        &self,
+        condition: impl FnMut(u32) -> Option<R>,
+    ) -> Result<R, Self::Interrupted>;
 }
 
 /// The buffer that was to be merged into is done with.
@@ -262,11 +287,11 @@ impl Word {
         State(self.0.load(Acquire))
     }
 
-    /// Takes a side, if nobody has it.
+    /// Takes a side, if nobody has it or is to have it first.
     #[inline]
     pub fn try_claim(&self, side: Side) -> Option<State> {
         let mut old = State(self.0.load(Relaxed));
-        while !old.is_claimed(side) {
+        while !old.is_taken(side) {
             // Pairs with `update` by who had it before: what was done under the claim is seen.
             match self.0.cmpxchg(old.0, old.0 | side.claim(), Acquire) {
                 Ok(_) => return Some(old),
@@ -281,7 +306,52 @@ impl Word {
     pub fn claim<T: Turns>(&self, side: Side, turns: &T) -> Result<State, T::Interrupted> {
         match self.try_claim(side) {
             Some(state) => Ok(state),
-            None => turns.wait_until(|| self.try_claim(side)),
+            None => self.wait(side, turns),
+        }
+    }
+
+    /// Waits for a side, and takes it.
+    ///
+    /// Who was woken and finds that somebody else was faster reserves the side, so that nobody who comes new takes
+    /// it before one of those who wait has had it: the queue would be for the unlucky only. The reservation is
+    /// nobody's own: whoever was woken may make use of it, and it is gone with that. As long as there is one,
+    /// somebody who was woken is awake, or is woken when the side is let go of.
+    #[cold]
+    #[inline(never)]
+    fn wait<T: Turns>(&self, side: Side, turns: &T) -> Result<State, T::Interrupted> {
+        let result = turns.wait_until(|woken| match woken {
+            0 => self.try_claim(side),
+            _ => self.claim_or_reserve(side, woken >= T::LATE),
+        });
+        if result.is_err() {
+            // It may have been this one's, who does not wait any more: those who came new do, and others reserve it
+            // again if they have to.
+            let _ = self.update(side, Claim::Kept, |state| {
+                Some(State(state.0 & !side.reserved()))
+            });
+            self.pass(turns);
+        }
+        result
+    }
+
+    /// Takes a side if nobody has it, and reserves it if somebody does.
+    fn claim_or_reserve(&self, side: Side, reserve: bool) -> Option<State> {
+        let mut old = State(self.0.load(Relaxed));
+        loop {
+            let claimed = old.is_claimed(side);
+            if claimed && (old.is_reserved(side) || !reserve) {
+                return None;
+            }
+            let new = if claimed {
+                old.0 | side.reserved()
+            } else {
+                (old.0 | side.claim()) & !side.reserved()
+            };
+            // As in `try_claim`.
+            match self.0.cmpxchg(old.0, new, Acquire) {
+                Ok(_) => return (!claimed).then_some(old),
+                Err(now) => old = State(now),
+            }
         }
     }
 
@@ -291,7 +361,7 @@ impl Word {
     #[inline]
     pub fn claim_filled<T: Turns>(&self, turns: &T) -> Result<Option<State>, T::Interrupted> {
         let mut old = State(self.0.load(Relaxed));
-        while !old.is_claimed(Side::Read) {
+        while !old.is_taken(Side::Read) {
             if old.is_empty() {
                 return Ok(None);
             }
@@ -301,7 +371,7 @@ impl Word {
                 Err(now) => old = State(now),
             }
         }
-        turns.wait_until(|| self.try_claim(Side::Read)).map(Some)
+        self.wait(Side::Read, turns).map(Some)
     }
 
     /// Lets the next have the side that was let go of.
@@ -381,11 +451,10 @@ impl Word {
     ///
     /// For who has both claims, and keeps them.
     pub fn renew(&self, buffers: u32, end: u32) {
-        let claims = Side::Read.claim() | Side::Write.claim();
         let mut old = self.0.load(Relaxed);
-        while let Err(now) = self
-            .0
-            .cmpxchg(old, State::new(buffers, end).0 | claims, Full)
+        while let Err(now) =
+            self.0
+                .cmpxchg(old, State::new(buffers, end).0 | old & State::CLAIMS, Full)
         {
             old = now;
         }
@@ -509,7 +578,7 @@ mod tests {
             max_usage in slots(),
         ) {
             let head = Index(tail).plus(buffers);
-            let mut state = State(u64::MAX >> 2).with_tail(Index(tail)).with_head(head, end);
+            let mut state = State(!State::CLAIMS).with_tail(Index(tail)).with_head(head, end);
             for (side, claimed) in [Side::Read, Side::Write].into_iter().zip(claims) {
                 prop_assert!(!state.is_claimed(side));
                 if claimed {
