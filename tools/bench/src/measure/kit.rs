@@ -282,13 +282,14 @@ pub fn sleep(queue: &OwnedFd, mask: u32) -> io::Result<()> {
     request(queue, raw::IPCDEMO_IOC_WAIT, &mut args)
 }
 
-/// Wakes so many on a wait queue, 0 for all.
+/// Wakes so many on a wait queue, 0 for all. Tells how many it woke.
 #[inline]
-pub fn wake(queue: &OwnedFd, nr: u32, key: u32) -> io::Result<()> {
+pub fn wake(queue: &OwnedFd, nr: u32, key: u32) -> io::Result<u32> {
     let mut args = raw::ipcdemo_wake_args {
         nr,
         key,
         ..Default::default()
     };
-    request(queue, raw::IPCDEMO_IOC_WAKE, &mut args)
+    request(queue, raw::IPCDEMO_IOC_WAKE, &mut args)?;
+    Ok(args.woken)
 }

@@ -43,11 +43,21 @@ pub fn cases() -> Vec<Case> {
         |kit, _| sleeping(kit, 100, 0),
     ));
     cases.push(Case::new(
+        "waitq/wake keyed, matches one of 100",
+        MODULE_ONLY,
+        |kit, _| matching_one(kit, 100),
+    ));
+    cases.push(Case::new(
+        "waitq/wake 1 of 1 sleepers, behind 10000 entries",
+        MODULE_ONLY,
+        |kit, _| behind_entries(kit, 10_000),
+    ));
+    cases.push(Case::new(
         "waitq/wake, nobody there",
         MODULE_ONLY,
         |kit, _| {
             let queue = kit.waitq()?;
-            Ok(kit.clock.batch(move || wake(&queue, 1, 0)))
+            Ok(kit.clock.batch(move || wake(&queue, 1, 0).map(drop)))
         },
     ));
     cases
@@ -61,12 +71,22 @@ fn add_remove(kit: &Kit, side: Side) -> io::Result<Round> {
     }))
 }
 
-/// A write to a counter that an epoll set watches by many descriptors, for something else: the walk comes
-/// to each entry. The last one, which stands at the head, may be for it.
+/// A write to a counter that an epoll set watches by many descriptors: the walk comes to each entry.
 fn entries_of_a_set(kit: &Kit, side: Side, entries: usize, last: bool) -> io::Result<Round> {
-    let (counter, set) = (kit.counter(side)?, epoll()?);
+    let counter = kit.counter(side)?;
+    let watched = watched(&counter, entries, last)?;
+    Ok(kit.clock.batch(move || {
+        let _alive = &watched;
+        add(&counter, 1)
+    }))
+}
+
+/// An epoll set that watches something by many descriptors, and these. It waits for something else; what the
+/// walk comes to last, which was added first, may be for it.
+fn watched(fd: &Fd, entries: usize, last: bool) -> io::Result<(Fd, Vec<Fd>)> {
+    let set = epoll()?;
     let descriptors: Vec<Fd> = (0..entries)
-        .map(|_| Ok(Arc::new(counter.try_clone()?)))
+        .map(|_| Ok(Arc::new(fd.try_clone()?)))
         .collect::<io::Result<_>>()?;
     for (number, descriptor) in descriptors.iter().enumerate() {
         let events = if last && number == 0 {
@@ -76,19 +96,60 @@ fn entries_of_a_set(kit: &Kit, side: Side, entries: usize, last: bool) -> io::Re
         };
         epoll_add(&set, descriptor, events | EventFlags::ET)?;
     }
-    Ok(kit.clock.batch(move || {
-        let _alive = (&set, &descriptors);
-        add(&counter, 1)
-    }))
+    Ok((set, descriptors))
 }
 
 /// Those that are woken sleep again before the call returns.
 fn sleeping(kit: &Kit, sleepers: usize, nr: u32) -> io::Result<Round> {
     let queue = kit.waitq()?;
-    let woken = Arc::clone(&queue);
-    let helpers = Helpers::start(sleepers, &[0], EAGER, move || sleep(&woken, 0))?;
+    let helpers = [sleepers_for(&queue, sleepers, 0)?];
+    let expected = if nr == 0 { sleepers as u32 } else { nr };
+    waking(kit, queue, helpers, nr, 0, expected)
+}
+
+/// The others wait for something else, and stand before the one that is woken: the walk comes to all.
+fn matching_one(kit: &Kit, sleepers: usize) -> io::Result<Round> {
+    let queue = kit.waitq()?;
+    let helpers = [
+        sleepers_for(&queue, sleepers - 1, PRI)?,
+        sleepers_for(&queue, 1, IN)?,
+    ];
+    waking(kit, queue, helpers, 1, IN, 1)
+}
+
+/// Entries of an epoll set, none for it, stand before the one that is woken.
+fn behind_entries(kit: &Kit, entries: usize) -> io::Result<Round> {
+    let queue = kit.waitq()?;
+    let watched = watched(&queue, entries, false)?;
+    let helpers = sleepers_for(&queue, 1, IN)?;
+    waking(kit, queue, (helpers, watched), 1, IN, 1)
+}
+
+const IN: u32 = EventFlags::IN.bits();
+const PRI: u32 = EventFlags::PRI.bits();
+
+fn sleepers_for(queue: &Fd, count: usize, mask: u32) -> io::Result<Helpers> {
+    let queue = Arc::clone(queue);
+    Helpers::start(count, &[0], EAGER, move || sleep(&queue, mask))
+}
+
+/// The wake-up, once it is known that it wakes as many as the name says.
+fn waking<T: 'static>(
+    kit: &Kit,
+    queue: Fd,
+    sleepers: T,
+    nr: u32,
+    key: u32,
+    expected: u32,
+) -> io::Result<Round> {
+    let woken = wake(&queue, nr, key)?;
+    if woken != expected {
+        return Err(io::Error::other(format!(
+            "{woken} instead of {expected} were woken"
+        )));
+    }
     Ok(kit.clock.batch(move || {
-        let _alive = &helpers;
-        wake(&queue, nr, 0)
+        let _alive = &sleepers;
+        wake(&queue, nr, key).map(drop)
     }))
 }
