@@ -282,7 +282,8 @@ pub fn sleep(queue: &OwnedFd, mask: u32) -> io::Result<()> {
     request(queue, raw::IPCDEMO_IOC_WAIT, &mut args)
 }
 
-/// Wakes so many on a wait queue, 0 for all. Tells how many it woke.
+/// Wakes so many on a wait queue, 0 for all. Tells how many of [`sleep`]'s it woke: an entry of an epoll set says
+/// that it woke somebody, whether it did or not.
 #[inline]
 pub fn wake(queue: &OwnedFd, nr: u32, key: u32) -> io::Result<u32> {
     let mut args = raw::ipcdemo_wake_args {
@@ -291,5 +292,5 @@ pub fn wake(queue: &OwnedFd, nr: u32, key: u32) -> io::Result<u32> {
         ..Default::default()
     };
     request(queue, raw::IPCDEMO_IOC_WAKE, &mut args)?;
-    Ok(args.woken)
+    Ok(args.exclusive)
 }
