@@ -5,7 +5,7 @@
 /// What of an operation's name a reason is for, and the reason. The first that fits counts.
 const REASONS: &[(&str, &str)] = &[
     (
-        "counter/write, epoll set armed",
+        "counter/write, epoll",
         "the count changes without the queue's lock, which is what makes the other writes cheap: who wakes somebody \
          takes that beside it",
     ),
@@ -13,6 +13,10 @@ const REASONS: &[(&str, &str)] = &[
         "sleeping readers woken",
         "an entry keeps the key that woke it, to pass on a wake-up that was in vain, and who was woken looks at the \
          count without the lock, and takes that to leave the queue only if it has to",
+    ),
+    (
+        "counter/write, poller",
+        "as a write to what an epoll set watches",
     ),
     (
         "counter/ping-pong",
