@@ -116,8 +116,10 @@ pub fn render(records: &[Record]) -> String {
         let what = if ratio > 1.0 { "not met" } else { "met" };
         let _ = writeln!(
             text,
-            "{:12} {:42} no more bytes than the original's: {what}",
-            "", record.name,
+            "{:12} {:42} no more bytes than the original's: {what}{}",
+            "",
+            record.name,
+            because(what, &record.name),
         );
     }
     for record in records {
@@ -135,9 +137,10 @@ pub fn render(records: &[Record]) -> String {
         if let Some(slower) = slower(record).filter(|slower| *slower > SLOWER_AT_MOST) {
             let _ = writeln!(
                 text,
-                "{:12} {:42} slower than the original by {:.0} %{}",
+                "{:12} {:42} slower by {:.0} % at most: not met, {:.0} %{}",
                 record.setting.name(),
                 record.name,
+                (SLOWER_AT_MOST - 1.0) * 100.0,
                 (slower - 1.0) * 100.0,
                 because("not met", &record.name),
             );
@@ -187,8 +190,10 @@ fn because(verdict: &str, name: &str) -> String {
     if !verdict.starts_with("not met") {
         return String::new();
     }
-    let reason = reasons::of(name).unwrap_or("no reason is known");
-    format!("\n{:12} ({reason})", "")
+    match reasons::of(name) {
+        Some(reason) => format!("\n{:12} ({reason})", ""),
+        None => ", and no reason is given".into(),
+    }
 }
 
 /// Only where chance cannot explain it.
@@ -218,6 +223,37 @@ mod tests {
             record.counts.insert(side, counts);
         }
         record
+    }
+
+    fn timed(name: &str, setting: Setting, ratio: f64) -> Record {
+        Record {
+            ratio: Some(ratio),
+            ratio_interval: Some([ratio - 0.01, ratio + 0.01]),
+            ..Record::empty(name, setting, "ns")
+        }
+    }
+
+    #[test]
+    fn who_is_slower_is_told_with_the_reason() {
+        let told = |name, setting, ratio| render(&[timed(name, setting, ratio)]);
+        assert_eq!(told("pipe/poll", Setting::Wall, 1.04), "");
+        let text = told("counter/write, poller woken", Setting::Wall, 1.08);
+        assert!(text.contains("not met, 8 %\n"), "{text}");
+        assert!(text.contains("queue's lock"), "{text}");
+        let text = told("pipe/poll", Setting::Instructions, 1.08);
+        assert!(
+            text.ends_with("not met, 8 %, and no reason is given\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_lower_throughput_is_slower() {
+        let mut record = timed("pipe/stream", Setting::Wall, 0.9);
+        record.more_is_better = true;
+        assert!(render(&[record.clone()]).contains("not met, 11 %"));
+        record.more_is_better = false;
+        assert_eq!(render(&[record]), "");
     }
 
     #[test]
