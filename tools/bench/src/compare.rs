@@ -8,13 +8,13 @@ use crate::record::{Record, Results, Setting};
 use crate::table::figure;
 
 /// A line for each of the module's figures that moved by more than chance, and for each operation
-/// that is in one of the two only.
+/// that is in one of the two only. A setting that was not measured now has not moved.
 #[must_use]
 pub fn render(base: &Results, now: &Results) -> String {
     let mut text = String::new();
     for record in &now.results {
         let Some(before) = find(base, record) else {
-            let _ = writeln!(text, "{:46} is new", record.name);
+            let _ = writeln!(text, "{} is new", title(record));
             continue;
         };
         let (Some(old), Some(new)) = (before.module, record.module) else {
@@ -27,8 +27,8 @@ pub fn render(base: &Results, now: &Results) -> String {
         let better = (change < 0.0) != record.more_is_better;
         let _ = writeln!(
             text,
-            "{:46} {:>9} -> {:>9} {}, {:+.1} %: {}{}",
-            record.name,
+            "{} {:>9} -> {:>9} {}, {:+.1} %: {}{}",
+            title(record),
             figure(Some(old)),
             figure(Some(new)),
             record.unit,
@@ -38,14 +38,19 @@ pub fn render(base: &Results, now: &Results) -> String {
         );
     }
     for before in &base.results {
-        if find(now, before).is_none() {
-            let _ = writeln!(text, "{:46} is not measured any more", before.name);
+        if now.machines.contains_key(&before.setting) && find(now, before).is_none() {
+            let _ = writeln!(text, "{} is not measured any more", title(before));
         }
     }
     if text.is_empty() {
         text.push_str("nothing moved\n");
     }
     text
+}
+
+/// What is measured in both settings is told apart.
+fn title(record: &Record) -> String {
+    format!("{:12} {:46}", record.setting.name(), record.name)
 }
 
 fn find<'a>(results: &'a Results, like: &Record) -> Option<&'a Record> {
@@ -84,6 +89,7 @@ fn by_native(before: &Record, now: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Machine;
 
     fn results(module: f64) -> Results {
         let record = Record {
@@ -92,9 +98,13 @@ mod tests {
             ratio: Some(module / 100.0),
             ..Record::empty("counter/read", Setting::Instructions, "instructions")
         };
+        measured(vec![record])
+    }
+
+    fn measured(results: Vec<Record>) -> Results {
         Results {
-            results: vec![record],
-            ..Default::default()
+            machines: [(Setting::Instructions, Machine::default())].into(),
+            results,
         }
     }
 
@@ -107,8 +117,27 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told() {
-        let none = Results::default();
+        let none = measured(Vec::new());
         assert!(render(&none, &results(1.0)).contains("is new"));
         assert!(render(&results(1.0), &none).contains("not measured any more"));
+    }
+
+    #[test]
+    fn a_setting_may_be_left_out() {
+        assert_eq!(
+            render(&results(1.0), &Results::default()),
+            "nothing moved\n"
+        );
+    }
+
+    #[test]
+    fn what_has_no_original_moves_too() {
+        let load = |module| Record {
+            module: Some(module),
+            ..Record::empty("module/load", Setting::Wall, "ns")
+        };
+        let moved = render(&measured(vec![load(100.0)]), &measured(vec![load(130.0)]));
+        assert!(moved.starts_with("wall "), "{moved}");
+        assert!(moved.ends_with("+30.0 %: worse\n"), "{moved}");
     }
 }

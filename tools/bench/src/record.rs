@@ -203,3 +203,27 @@ impl FromIterator<Run> for Results {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_file_is_read() {
+        let text = r#"{"machines": {}, "results": [{"name": "a/b", "setting": "wall", "unit": "ns", "native": 2.0,
+            "module": 1.0, "floor": null, "ratio": 0.5, "above_floor_ratio": null, "n": 3}]}"#;
+        let results: Results = serde_json::from_str(text).unwrap();
+        assert!(results.results[0].latencies.is_empty());
+    }
+
+    #[test]
+    fn latencies_stay_as_they_are_and_none_take_no_room() {
+        let mut record = Record::empty("a/b", Setting::Wall, "ns");
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(!text.contains("latencies"), "{text}");
+        record.latencies.insert(Side::Native, vec![(100.0, 7)]);
+        let text = serde_json::to_string(&record).unwrap();
+        let read: Record = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.latencies, record.latencies);
+    }
+}
