@@ -19,10 +19,6 @@ const REASONS: &[(&str, &str)] = &[
          that was in vain; and who was woken looks at the count before it takes the lock, which its waker may have",
     ),
     (
-        "counter/write, poller",
-        "as a write to what an epoll set watches",
-    ),
-    (
         "counter/ping-pong",
         "two writes that wake somebody, each with the lock beside the count; two waits",
     ),
