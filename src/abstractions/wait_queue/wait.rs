@@ -12,7 +12,7 @@ use core::{
     ptr, //
 };
 use kernel::{
-    bindings::{task_struct, wait_queue_entry, wait_queue_head},
+    bindings::{wait_queue_entry, wait_queue_head},
     prelude::*,
     processor::cpu_relax,
     sync::atomic::{Atomic, Relaxed},
@@ -432,14 +432,29 @@ impl<'a> TaskEntry<'a> {
             if !(*this).wants(key) {
                 return 0;
             }
-            if let Some(judge) = (*this).function {
-                let verdict = Self::ask(judge, key, progress, (*entry).private.cast());
-                match verdict {
-                    Verdict::Ignore => return 0,
-                    Verdict::Stop => return ECANCELED.to_errno(),
-                    Verdict::Wake => (),
-                }
+            match (*this).function {
+                None => Self::wake_task(entry, mode, flags, key, counted),
+                Some(judge) => Self::ask(judge, entry, mode, flags, key, counted, progress),
             }
+        }
+    }
+
+    /// Wakes the task, and takes the entry off the queue if that succeeded.
+    ///
+    /// # Safety
+    ///
+    /// As [`TaskEntry::wake`].
+    #[inline]
+    unsafe fn wake_task(
+        entry: *mut wait_queue_entry,
+        mode: c_uint,
+        flags: c_int,
+        key: PollEvents,
+        counted: bool,
+    ) -> c_int {
+        let this: *mut TaskEntry<'_> = entry.cast();
+        // SAFETY: By the function's requirements.
+        unsafe {
             (*this).key.store(key.bits(), Relaxed);
             (*this).counted.store(counted, Relaxed);
             // A full barrier in `try_to_wake_up`, before it looks at the task's state, pairs with
@@ -454,21 +469,30 @@ impl<'a> TaskEntry<'a> {
         }
     }
 
-    /// What a wait's own function says. Apart, as most waits have none.
+    /// The same if a wait's own function says so. Apart, as most waits have none.
     ///
     /// # Safety
     ///
-    /// The task does not end meanwhile.
+    /// As [`TaskEntry::wake`].
     #[cold]
     #[inline(never)]
     unsafe fn ask(
         judge: &WakeFunction<'_>,
+        entry: *mut wait_queue_entry,
+        mode: c_uint,
+        flags: c_int,
         key: PollEvents,
+        counted: bool,
         progress: impl FnOnce() -> Option<Report>,
-        sleeper: *mut task_struct,
-    ) -> Verdict {
-        // SAFETY: By the function's requirements.
-        judge(&unsafe { Call::new(key, progress(), sleeper) })
+    ) -> c_int {
+        // SAFETY: By the function's requirements. The entry's task does not end.
+        unsafe {
+            match judge(&Call::new(key, progress(), (*entry).private.cast())) {
+                Verdict::Ignore => 0,
+                Verdict::Stop => ECANCELED.to_errno(),
+                Verdict::Wake => Self::wake_task(entry, mode, flags, key, counted),
+            }
+        }
     }
 
     fn wants(&self, key: PollEvents) -> bool {
