@@ -104,7 +104,7 @@ fn report(out: &Path, base: Option<&Path>, runs: &[PathBuf]) -> io::Result<()> {
     let results = together(runs)?;
     let file = out.join("results.json");
     fs::write(&file, serde_json::to_string_pretty(&results)? + "\n").map_err(about(&file))?;
-    plots(out, &results)?;
+    let drawn = plots(out, &results)?;
 
     let mut text = String::new();
     for setting in results.machines.keys() {
@@ -115,6 +115,12 @@ fn report(out: &Path, base: Option<&Path>, runs: &[PathBuf]) -> io::Result<()> {
     if let Some(base) = base {
         text += "\nWhat moved:\n";
         text += &compare::render(&base, &results);
+    }
+    if !drawn.is_empty() {
+        text += "\nPlots:\n";
+    }
+    for plot in drawn {
+        text += &format!("  {plot}\n");
     }
     io::stdout().write_all(text.as_bytes())
 }
@@ -132,17 +138,22 @@ fn judged((text, ok): (String, bool)) -> io::Result<()> {
     }
 }
 
-/// One for each family and setting: `counter-instructions.svg`; and one for how long calls took.
-fn plots(out: &Path, results: &Results) -> io::Result<()> {
+/// One for each family and setting: `counter-instructions.svg`; and one for how long calls took. Gives their names.
+fn plots(out: &Path, results: &Results) -> io::Result<Vec<String>> {
+    let mut drawn = Vec::new();
     let mut families: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for record in &results.results {
         let key = (record.family(), record.setting);
         families.entry(key).or_default().push(record);
     }
     for ((family, setting), records) in families {
-        let path = out.join(format!("{family}-{}.svg", setting.name()));
-        plot::draw(&path, family, setting, &records)
+        let name = format!("{family}-{}.svg", setting.name());
+        let path = out.join(&name);
+        let any = plot::draw(&path, family, setting, &records)
             .map_err(|error| about(&path)(io::Error::other(error.to_string())))?;
+        if any {
+            drawn.push(name);
+        }
     }
     // The same calls gave both quantiles.
     for record in results.results.iter().filter(|it| !it.latencies.is_empty()) {
@@ -151,11 +162,13 @@ fn plots(out: &Path, results: &Results) -> io::Result<()> {
         };
         let words = crowd.split(|letter: char| !letter.is_ascii_alphanumeric());
         let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
-        let path = out.join(format!("latency-{}.svg", words.join("-")));
+        let name = format!("latency-{}.svg", words.join("-"));
+        let path = out.join(&name);
         plot::draw_latencies(&path, crowd, record)
             .map_err(|error| about(&path)(io::Error::other(error.to_string())))?;
+        drawn.push(name);
     }
-    Ok(())
+    Ok(drawn)
 }
 
 fn load<T: DeserializeOwned>(path: &Path) -> io::Result<T> {

@@ -18,7 +18,7 @@ const NAMES: i32 = 330;
 
 /// Draws the module's figures by the original's: the bar's end is the ratio, the line through it where
 /// it may be, and the line at 1 the original. `records` are of one family and setting, and are left
-/// out if there is nothing to compare them with.
+/// out if there is nothing to compare them with. Tells whether there was anything to draw.
 ///
 /// # Errors
 ///
@@ -28,13 +28,13 @@ pub fn draw(
     family: &str,
     setting: Setting,
     records: &[&Record],
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<bool, Box<dyn std::error::Error>> {
     let rows: Vec<_> = records
         .iter()
         .filter_map(|record| Some((*record, record.ratio?)))
         .collect();
     if rows.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let longest = rows
         .iter()
@@ -81,7 +81,7 @@ pub fn draw(
         style(NATIVE),
     ))?;
     area.present()?;
-    Ok(())
+    Ok(true)
 }
 
 /// Draws how long the writes of a crowd took: the share of the original's and of the module's in each class of
