@@ -257,9 +257,9 @@ impl Mount {
         if pins.as_atomic().load(Relaxed) > 0 {
             pins.inc();
         } else {
+            let fs_type = PIPE_FS.fs_type.get();
             // SAFETY: The type is valid, and static.
-            let mount =
-                from_err_ptr(unsafe { kernel::bindings::kern_mount(PIPE_FS.fs_type.get()) })?;
+            let mount = from_err_ptr(unsafe { kernel::bindings::kern_mount(fs_type) })?;
             // SAFETY: The lock is held, and there is no pin.
             unsafe { *PIPE_FS.mount.get() = mount };
             pins.set(1);

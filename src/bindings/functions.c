@@ -11,8 +11,11 @@
 
 #include "helpers.h"
 
+/* Who is on the lists of those who want SIGIO: src/abstractions/fasync.rs. */
 DEFINE_MUTEX(ipcdemo_fasync_mutex);
+/* The lists of the live objects: src/abstractions/live.rs. */
 DEFINE_MUTEX(ipcdemo_live_mutex);
+/* Where the pipes' file system is mounted: src/abstractions/pipe_fs.rs. */
 DEFINE_MUTEX(ipcdemo_mount_mutex);
 
 bool ipcdemo_helper_mount_dec_and_lock(refcount_t *pins)

@@ -10,7 +10,6 @@
 #include <linux/sched.h>
 #include <linux/wait.h>
 
-/* Each guards what the Rust code that takes it says. */
 extern struct mutex ipcdemo_fasync_mutex;
 extern struct mutex ipcdemo_live_mutex;
 extern struct mutex ipcdemo_mount_mutex;
