@@ -77,7 +77,7 @@ impl AnonFiles {
         let open_flags = (open_flags & flags::O_NONBLOCK) | flags::O_RDWR;
         // SAFETY:
         // - By the type invariants, the path is valid.
-        // - Files on anonymous inodes are not counted for writing.
+        // - The file is one for writing, too.
         // - The operations are those of `T`, and static.
         // - They expect what `into_foreign` gives, which the file owns from here on.
         unsafe {

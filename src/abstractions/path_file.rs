@@ -27,9 +27,10 @@ use kernel::{
 /// # Safety
 ///
 /// - `path` is valid.
-/// - The inode can do without being counted for the access mode in `open_flags`: `i_readcount` is not, if it is
-///   `O_RDONLY`, nor `i_writecount`, if the inode is of a kind that has it.
-/// - `operations` are static, and those of `T`, but for `open` and `owner`. Without an owner, the path keeps the module.
+/// - The caller counts a file for reading only in the inode's `i_readcount`, as the file's end takes it off
+///   there. Nobody counts those that can write.
+/// - `operations` are static, and those of `T`, but for `open` and `owner`. Without an owner, the path keeps the
+///   module.
 /// - Before anybody else comes to know of the file, or it is released, `private_data` is given what they expect.
 #[inline]
 pub(super) unsafe fn create<T: FileOperations>(

@@ -363,8 +363,8 @@ fn first_file<T: Openable>(
 
 /// Makes one more file where `first` is, for reading.
 fn second_file<T: Openable>(first: &File, open_flags: u32) -> Result<ARef<File>> {
-    // SAFETY: The path is that of an open file. Its inode is a FIFO, which nobody counts who writes to. The operations
-    // are those of `T`, and static.
+    // SAFETY: The path is that of an open file. The operations are static, and those of `T`; the path leads to the
+    // mount, and that keeps the module. The file is counted as one for reading, and `start` gives it its object.
     unsafe {
         let path = &raw const (*first.as_ptr()).__bindgen_anon_1.f_path;
         let operations = InodeVtable::<T>::file_operations();
