@@ -433,22 +433,22 @@ impl PageRing {
     /// The caller has the ring to itself.
     #[inline(never)]
     unsafe fn free_all(&self) {
-        let mut pages = Pages::new();
         // SAFETY: By the function's requirements.
-        for slot in unsafe { self.all_slots() } {
-            pages.put(slot.take());
-        }
+        unsafe { self.take_all(&mut Pages::new()) };
     }
 
-    /// All slots.
+    /// Takes the memory out of all slots.
     ///
     /// # Safety
     ///
-    /// The caller has both claims, or the ring to itself, and no other reference to a slot.
-    #[expect(clippy::mut_from_ref, reason = "the claims guard it")]
-    unsafe fn all_slots(&self) -> &mut [Slot] {
+    /// The caller has both claims, or the ring to itself, and no reference to a slot.
+    unsafe fn take_all(&self, pages: &mut Pages) {
         // SAFETY: By the type invariants, there are so many. They are the caller's, by the function's requirements.
-        unsafe { slice::from_raw_parts_mut(*self.slots.get(), self.max_usage() as usize) }
+        let slots =
+            unsafe { slice::from_raw_parts_mut(*self.slots.get(), self.max_usage() as usize) };
+        for slot in slots {
+            pages.put(slot.take());
+        }
     }
 }
 
@@ -1096,11 +1096,10 @@ impl Both<'_> {
             // INVARIANT: The memory moves along.
             *slot = unsafe { ptr::replace(ring.slot(known.tail().plus(n)), Slot::EMPTY) };
         }
+        // What readers left.
+        //
         // SAFETY: The claims are held.
-        for slot in unsafe { ring.all_slots() } {
-            // Left by readers.
-            self.tail.pages.put(slot.take());
-        }
+        unsafe { ring.take_all(self.tail.pages) };
         // SAFETY: With both claims held nobody else looks at the slots, wherever they are.
         // INVARIANT: There are as many slots as there may be buffers.
         unsafe {
@@ -1123,9 +1122,7 @@ impl Both<'_> {
         let ring = self.head.ring;
         // SAFETY: With both claims held nobody else looks at the slots, nor at the cursor.
         unsafe {
-            for slot in ring.all_slots() {
-                self.tail.pages.put(slot.take());
-            }
+            ring.take_all(self.tail.pages);
             *ring.cursor.get() = 0;
         }
         self.renew(0, 0);

@@ -33,7 +33,7 @@ use crate::{
         },
         live::{self, impl_live},
         open::{Openable, Opening},
-        page_ring::{Both, PageRing, Patience, Published, Reader, Refused, Writer},
+        page_ring::{Both, PageRing, Patience, Published, Reader, Refused, Writer, OWN_SLOTS},
         pipe_fs::{self, Mount},
         poll::{PollEvent, PollEvents, PollTable},
         signal::{send_sigpipe, signal_pending},
@@ -99,6 +99,9 @@ pub(crate) struct Pipe {
 }
 
 impl_live!(Pipe, entry);
+
+// A new pipe has no other slots.
+const _: () = assert!(DEFAULT_PAGES <= OWN_SLOTS);
 
 /// Who has a pipe open, and pays for it.
 struct Holders {
@@ -281,26 +284,24 @@ impl Pipe {
 
     #[inline]
     fn finish_leaving(&self, left: Left) {
-        let idle = match left {
-            Left::Others => return,
-            Left::Nobody(idle) => idle,
-            Left::ToClear => match self.clear() {
-                Some(idle) => idle,
-                None => return,
-            },
+        let left = match left {
+            Left::ToClear => self.clear(),
+            left => left,
         };
-        live::remove(self);
-        drop(idle);
+        if let Left::Nobody(idle) = left {
+            live::remove(self);
+            drop(idle);
+        }
     }
 
     /// Takes a file away, with what is inside if it is the last one.
     #[inline(never)]
-    fn clear(&self) -> Option<Option<Idle>> {
+    fn clear(&self) -> Left {
         let cleared = self.ring.both(Patience::Endless, |both| {
             let mut holders = self.rd_wait.lock();
             if holders.files > 1 {
                 holders.files -= 1;
-                return None;
+                return Left::Others;
             }
             let idle = self.end(&mut holders);
             drop(holders);
@@ -309,9 +310,10 @@ impl Pipe {
                 // What it was enlarged to nobody pays for any more. It does no harm if this fails.
                 let _ = both.resize(DEFAULT_PAGES);
             }
-            Some(idle)
+            Left::Nobody(idle)
         });
-        cleared.unwrap_or(None)
+        // Nothing ends that wait.
+        cleared.unwrap_or(Left::Others)
     }
 
     /// The limits that it is measured by.

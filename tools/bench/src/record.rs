@@ -25,6 +25,15 @@ impl Setting {
             Self::Wall => "wall",
         }
     }
+
+    /// What its figures count.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Wall => "ns",
+        }
+    }
 }
 
 /// What is being measured.

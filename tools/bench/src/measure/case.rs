@@ -171,12 +171,7 @@ impl Case {
         Record {
             name: self.name.clone(),
             setting,
-            unit: match (self.bytes, setting) {
-                (Some(_), _) => "MB/s",
-                (None, Setting::Instructions) => "instructions",
-                (None, Setting::Wall) => "ns",
-            }
-            .into(),
+            unit: self.bytes.map_or(setting.unit(), |_| "MB/s").into(),
             more_is_better: self.bytes.is_some(),
             native,
             module,

@@ -51,15 +51,11 @@ fn load(setting: Setting, file: &Path) -> io::Result<Record> {
         || Ok(()),
     );
     let figures: Vec<_> = (0..ROUNDS).map(|_| round(1)).collect::<io::Result<_>>()?;
-    let unit = match setting {
-        Setting::Instructions => "instructions",
-        Setting::Wall => "ns",
-    };
     Ok(Record {
         module: Some(median(&figures)),
         n: ROUNDS as u64,
         spread: [(Side::Module, spread(&figures))].into(),
-        ..Record::empty(NAMES[0], setting, unit)
+        ..Record::empty(NAMES[0], setting, setting.unit())
     })
 }
 
