@@ -87,8 +87,7 @@ pub fn search<C: Conduct>(
         // Each case has a seed of its own, so that one can begin with any.
         let seed = seed.wrapping_add(cases);
         if let Err(failure) = try_case(&pair, strategy, seed) {
-            tell(format_args!("{failure}"));
-            panic!("a difference; to begin with it: IPCDEMO_SEED={seed}");
+            panic!("{failure}\nTo begin with it: IPCDEMO_SEED={seed}");
         }
         cases += 1;
     }

@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 use std::fmt;
+use std::fs;
 use std::io::Error;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -126,6 +127,9 @@ impl Scratch {
 /// For calls that take nothing of their own to keep them from sleeping.
 const NOW: c_int = 0;
 
+/// Where a pipe's ends are opened anew.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
 impl Call {
     /// Makes it.
     pub fn make(&self) -> Outcome {
@@ -241,7 +245,7 @@ impl Call {
         let path = match self.stage.fifo {
             Some(path) => path,
             None => {
-                name = format!("/proc/self/fd/{}\0", self.fd(self.by));
+                name = format!("{DESCRIPTORS}/{}\0", self.fd(self.by));
                 CStr::from_bytes_with_nul(name.as_bytes()).unwrap()
             }
         };
@@ -480,6 +484,13 @@ fn runs(bytes: &[u8]) -> Vec<i64> {
 thread_local! {
     /// How many SIGPIPEs a thread was sent.
     static BROKEN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Has done what is done once by whoever is the first, while others wait for it: a worker among
+/// them would be taken for one that sleeps in its call. The kernel, too, looks a path up once.
+pub fn prepare() {
+    LazyLock::force(&PATTERN);
+    fs::metadata(DESCRIPTORS).unwrap();
 }
 
 /// Counts SIGPIPEs instead of ignoring them.

@@ -140,6 +140,7 @@ impl search::Conduct for Conductor {
 
     fn new(subject: Subject, cpus: [usize; 2]) -> Self {
         calls::count_sigpipe();
+        calls::prepare();
         pin(None, cpus[0]);
         schedule(AHEAD);
         Self {
