@@ -362,6 +362,14 @@ impl Conductor {
             Operation::Open(_, end, ..) => self.ends[end] = End::Closed,
             _ => self.hears_any |= hears_any(operation, stage),
         }
+        // A splice that a signal interrupts begins anew, with the file that its descriptor leads to by then.
+        let mut tasks = self.at.iter().flatten().map(|task| task.operation);
+        let Some(made) = operation.makes() else {
+            return;
+        };
+        if let End::Open(file) = self.ends[made] {
+            self.spliced[file] |= tasks.any(|it| it.is_splice() && it.uses() == Some(made));
+        }
     }
 
     /// Signals a worker, and gives it time to handle that: its first frame for a signal may fault
