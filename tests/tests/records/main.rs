@@ -125,7 +125,7 @@ differential! {
     /// the middle; but no byte is lost, and none overtakes another of its writer.
     fn long_writes(s: Subject) {
         let channel = Channel::pipe(s, PipeFlags::empty());
-        let each = 64 * number(s) / Stream::WRITERS;
+        let each = 64 * number() / Stream::WRITERS;
         let streams = [0, 1, 2, 3].map(Stream::of);
         let resizer = channel.resizer(s);
         let places = thread::scope(|scope| {
@@ -171,20 +171,17 @@ differential! {
 
 fn run(body: impl FnOnce() + Send + 'static) {
     // For ten million it is hours; for what is usual, minutes.
-    let limit = 300 + number(Subject::Module) as u64 / 1000;
+    let limit = 300 + number() as u64 / 1000;
     serially_for(Duration::from_secs(limit), body);
 }
 
-/// How many records a subject moves in one test.
-fn number(subject: Subject) -> usize {
+/// How many records are moved in one test.
+fn number() -> usize {
     let records = match env::var("IPCDEMO_RECORDS") {
         Ok(text) => text.parse().expect("IPCDEMO_RECORDS is a number"),
         Err(_) => scaled(RECORDS),
     };
-    match subject {
-        Subject::Native => records / TESTS / 5,
-        Subject::Module => records / TESTS,
-    }
+    records / TESTS
 }
 
 fn one_length(length: usize, reader: End, inbox: &mut Inbox<'_>, random: &mut Random) {
@@ -219,7 +216,7 @@ impl<'a> Test<'a> {
         Self {
             subject,
             lengths,
-            each: number(subject) / WRITERS,
+            each: number() / WRITERS,
             arrived: Vec::new(),
             count: AtomicUsize::new(0),
             start: Instant::now(),
