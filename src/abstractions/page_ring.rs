@@ -142,7 +142,7 @@ pub(crate) enum Patience {
 #[cold]
 #[inline(never)]
 fn wake_turn(queue: &WaitQueue<()>) {
-    queue.lock().wake(&Wake::one());
+    queue.wake(&Wake::one());
 }
 
 impl Turns for Turn<'_> {
@@ -165,12 +165,11 @@ impl Turns for Turn<'_> {
     #[cold]
     #[inline(never)]
     fn wait_until<R>(&self, mut condition: impl FnMut(u32) -> Option<R>) -> Result<R> {
-        // A look comes before there is an entry; then one on the queue before each sleep, and one after it.
+        // One comes on the queue before each sleep, and one after it.
         let mut looks = 0_u32;
         let condition = || {
-            let woken = looks / 2;
             looks = looks.saturating_add(1);
-            condition(woken)
+            condition(looks / 2)
         };
         let wait = match self.patience {
             Patience::Killable => Wait::killable(),

@@ -163,6 +163,21 @@ impl<T> WaitQueue<T> {
             _not_send: NotThreadSafe,
         }
     }
+
+    /// Runs `f` with the queue's lock held and interrupts off.
+    ///
+    /// It takes less than a [`Guard`]: whether interrupts were on is kept here, and not with a count of
+    /// the processor's. That is right for sections that end in the reverse order of their beginning, so
+    /// that it is for what this module runs, none of which lets a guard out.
+    #[inline(always)]
+    fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: By the type invariants, the lock is initialized.
+        let flags = unsafe { bindings::spin_lock_irqsave(self.lock_ptr()) };
+        let result = f();
+        // SAFETY: This thread took the lock the same way, and interrupts were as `flags` tells.
+        unsafe { bindings::spin_unlock_irqrestore(self.lock_ptr(), flags) };
+        result
+    }
 }
 
 /// How a wait ended.
@@ -222,8 +237,9 @@ impl<T> Drop for Guard<'_, T> {
 impl<T> WaitQueue<T> {
     /// Sleeps until `condition` gives something, the time is up, or a signal is pending.
     ///
-    /// `condition` is called at once, and then around each sleep, without the lock, but sometimes with the
-    /// task announced as sleeping: it may not sleep. A condition that holds is preferred to a signal.
+    /// `condition` is called around each sleep, without the lock, but sometimes with the task announced as
+    /// sleeping: it may not sleep. A condition that holds is preferred to a signal. Even where it holds at
+    /// once the task goes on the queue, so that the caller has a look of its own before.
     ///
     /// Whoever makes the condition true executes a full barrier after that and wakes if
     /// [`WaitQueue::is_active`].
@@ -240,32 +256,31 @@ impl<T> WaitQueue<T> {
         mut condition: impl FnMut() -> Option<R>,
     ) -> Waited<R> {
         might_sleep();
-        if let Some(result) = condition() {
-            return Waited::Done(result, wait.left());
-        }
         let entry = TaskEntry::new(wait);
-        // SAFETY: The entry is new, and from here on stays where it is.
-        unsafe { entry.link(wait) };
         let mut slept = false;
         let ended = loop {
-            let guard = self.lock();
-            // SAFETY: The lock is held.
-            let off = unsafe { entry.is_off() };
-            // Whether a wake-up ended the last sleep. If the condition does not hold all the same and
-            // the task leaves, that wake-up was for somebody else.
-            let taken = slept && off;
-            if off {
-                // SAFETY: It is off; the lock is held; `leave` takes it off again.
-                unsafe { entry.enqueue(self.as_raw()) };
-            }
-            // Queued, announced, and only then looked: a waker that changes and then looks finds the
-            // entry, or has changed what is looked at here.
-            wait.announce();
-            drop(guard);
+            // Whether a wake-up that counts ended the last sleep. If the condition does not hold all the
+            // same and the task leaves, that wake-up was for somebody else.
+            let taken = self.locked(|| {
+                // SAFETY: The lock is held. The entry stays where it is, and `leave` takes it off.
+                let off = unsafe {
+                    let off = !slept || entry.is_off();
+                    if off {
+                        entry.enqueue(wait, self.as_raw());
+                    }
+                    off
+                };
+                // Queued, announced, and only then looked: a waker that changes and then looks finds
+                // the entry, or has changed what is looked at here.
+                wait.announce();
+                slept && off && wait.is_exclusive()
+            });
             if let Some(result) = condition() {
+                wait.renounce();
                 break Ok(result);
             }
             if let Some(over) = wait.over() {
+                wait.renounce();
                 break Err((over, taken));
             }
             wait.sleep();
@@ -296,22 +311,39 @@ impl<T> WaitQueue<T> {
     ///
     /// The entry was put on this queue.
     unsafe fn leave(&self, entry: &TaskEntry<'_>) -> bool {
-        // SAFETY: The current task does not mean to sleep any more.
-        unsafe { bindings::__set_current_state(kernel::bindings::TASK_RUNNING) };
-        if entry.is_off_careful() {
-            return true;
-        }
-        // SAFETY: By the function's requirements.
-        unsafe { self.lock().leave(entry) }
+        // SAFETY: The lock is held, and the entry was put on this queue.
+        entry.is_off_careful() || self.locked(|| unsafe { entry.dequeue() })
     }
 
-    /// Wakes those on the queue, if there are any: see [`Guard::wake`].
+    /// Wakes those on the queue: see [`Guard::wake`].
     ///
-    /// Context: any but NMI. A full barrier has to stand before this: see [`WaitQueue::is_active`].
+    /// Context: any but NMI.
+    ///
+    /// C: `wake_up_poll` and its relatives in `include/linux/wait.h`.
     #[inline]
     pub(crate) fn wake(&self, wake: &Wake) {
-        if self.is_active() {
-            self.lock().wake(wake);
+        // SAFETY: The lock is held, and interrupts are off.
+        self.locked(|| unsafe { self.walk::<false>(wake) });
+    }
+
+    /// Walks the queue for a wake-up.
+    ///
+    /// # Safety
+    ///
+    /// This thread holds the lock, with interrupts off.
+    #[inline]
+    unsafe fn walk<const TELL: bool>(&self, wake: &Wake) -> Report {
+        // aio and io_uring may answer a wake-up by signalling an eventfd, which may wake others, and
+        // so on until the stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c.
+        //
+        // SAFETY: The current task may set its own flag. The head is valid, its lock is held and
+        // interrupts are off. By the type invariants each entry is valid, so its wake function may be
+        // called. None of them accesses `data`.
+        unsafe {
+            bindings::set_in_eventfd(true);
+            let report = wake::walk::<TELL>(self.as_raw(), wake);
+            bindings::set_in_eventfd(false);
+            report
         }
     }
 }
@@ -334,28 +366,14 @@ impl<'a, T> Guard<'a, T> {
     /// C: `wake_up_locked_poll` and its relatives in `include/linux/wait.h`.
     #[inline]
     pub(crate) fn wake(&mut self, wake: &Wake) {
-        self.walk::<false>(wake);
+        // SAFETY: By the type invariants the lock is held, and interrupts are off.
+        unsafe { self.queue.walk::<false>(wake) };
     }
 
     /// As [`Guard::wake`], and tells what came of it.
     pub(crate) fn wake_and_report(&mut self, wake: &Wake) -> Report {
-        self.walk::<true>(wake)
-    }
-
-    #[inline]
-    fn walk<const TELL: bool>(&mut self, wake: &Wake) -> Report {
-        // aio and io_uring may answer a wake-up by signalling an eventfd, which may wake others, and
-        // so on until the stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c.
-        //
-        // SAFETY: The current task may set its own flag. The head is valid, its lock is held and
-        // interrupts are off. By the invariants of `WaitQueue` each entry is valid, so its wake
-        // function may be called. None of them accesses `data`.
-        unsafe {
-            let outer = bindings::set_in_eventfd(true);
-            let report = wake::walk::<TELL>(self.queue.as_raw(), wake);
-            bindings::set_in_eventfd(outer);
-            report
-        }
+        // SAFETY: As in `wake`.
+        unsafe { self.queue.walk::<true>(wake) }
     }
 
     /// Sleeps until `condition` gives something, the time is up, or a signal is pending.
@@ -382,33 +400,33 @@ impl<'a, T> Guard<'a, T> {
             return Waited::Done(result, wait.left());
         }
         let entry = TaskEntry::new(wait);
-        // SAFETY: The entry is new, and from here on stays where it is.
-        unsafe { entry.link(wait) };
+        let mut slept = false;
         // As in `WaitQueue::wait_until`.
         let mut taken = false;
         let ended = loop {
-            // SAFETY: The lock is held; the entry is off the queue if it is put on it, and is taken
-            // off below.
+            // SAFETY: The lock is held. The entry stays where it is, and is taken off below.
             unsafe {
-                if entry.is_off() {
-                    entry.enqueue(self.queue.as_raw());
+                if !slept || entry.is_off() {
+                    entry.enqueue(wait, self.queue.as_raw());
                 }
             }
             // Before the lock is dropped: a waker, who takes the lock after that, finds the entry and
             // makes the task runnable again, and `sleep` does not sleep.
             wait.announce();
             if let Some(over) = wait.over() {
+                wait.renounce();
                 break Err(over);
             }
             self.unlocked(|| wait.sleep());
+            slept = true;
             // SAFETY: The lock is held.
             taken = unsafe { entry.is_off() };
             if let Some(result) = condition(self) {
                 break Ok(result);
             }
         };
-        // SAFETY: The entry was put on this queue.
-        unsafe { self.leave(&entry) };
+        // SAFETY: The lock is held, and the entry was put on this queue.
+        unsafe { entry.dequeue() };
         match ended {
             Ok(result) => Waited::Done(result, wait.left()),
             Err(over) if taken => self.pass_on(over, wait, &entry),
@@ -425,12 +443,8 @@ impl<'a, T> Guard<'a, T> {
     /// C: `prepare_to_wait_event`, `schedule`, `finish_wait`.
     pub(crate) fn sleep(mut self, wait: &Wait<'_>) -> Waited<()> {
         let entry = TaskEntry::new(wait);
-        // SAFETY: The entry is new and from here on stays where it is. The lock is held. The entry is
-        // taken off below.
-        unsafe {
-            entry.link(wait);
-            entry.enqueue(self.queue.as_raw());
-        }
+        // SAFETY: The lock is held. The entry stays where it is, and is taken off below.
+        unsafe { entry.enqueue(wait, self.queue.as_raw()) };
         let queue = self.queue;
         let over = loop {
             // As in `wait_until`.
@@ -455,26 +469,12 @@ impl<'a, T> Guard<'a, T> {
         if wait.lingers() {
             self.unlocked(|| wait.linger_now());
         }
-        // SAFETY: The entry was put on this queue.
-        if unsafe { self.leave(&entry) } {
+        wait.renounce();
+        // SAFETY: The lock is held, and the entry was put on this queue.
+        if unsafe { entry.dequeue() } {
             self.pass_on(over, wait, &entry)
         } else {
             over.into_waited(None)
-        }
-    }
-
-    /// Takes the entry off the queue, so that its frame can go. Tells whether a wake-up had done so.
-    ///
-    /// # Safety
-    ///
-    /// The entry was put on this queue.
-    unsafe fn leave(&mut self, entry: &TaskEntry<'_>) -> bool {
-        // SAFETY: The lock is held. The current task does not mean to sleep any more.
-        unsafe {
-            bindings::__set_current_state(kernel::bindings::TASK_RUNNING);
-            let taken = entry.is_off();
-            entry.dequeue();
-            taken
         }
     }
 

@@ -63,7 +63,10 @@ impl Count {
 
     /// Adds what a write adds, if there is room for all of it.
     pub fn add(&mut self, value: u64) -> Option<()> {
-        self.0 = self.0.checked_add(value).filter(|&sum| sum <= Self::MAX)?;
+        if value > Self::MAX - self.0 {
+            return None;
+        }
+        self.0 += value;
         Some(())
     }
 
@@ -98,9 +101,9 @@ pub trait Queue {
     /// Wakes everybody on the queue.
     fn wake(&self, change: Change);
 
-    /// Sleeps until `condition` gives something. It is looked at after going on the queue, with a full
-    /// barrier between the two, and again after each wake-up.
-    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R, Self::Interrupted>;
+    /// Sleeps until `condition` holds. It is looked at after going on the queue, with a full barrier
+    /// between the two, and again after each wake-up.
+    fn wait_until(&self, condition: impl FnMut() -> bool) -> Result<(), Self::Interrupted>;
 }
 
 /// The word that holds the count.
@@ -152,17 +155,33 @@ impl Word {
         queue: &Q,
         block: bool,
         change: Change,
-        mut step: impl FnMut(&mut Count) -> Option<R>,
+        step: impl Fn(&mut Count) -> Option<R>,
     ) -> Result<Option<R>, Q::Interrupted> {
-        let result = match self.change(&mut step) {
+        let result = match self.change(&step) {
             Some(result) => result,
             None if !block => return Ok(None),
-            None => queue.wait_until(|| self.change(&mut step))?,
+            None => self.wait_to_change(queue, step)?,
         };
         if queue.is_active() {
             queue.wake(change);
         }
         Ok(Some(result))
+    }
+
+    /// As [`Word::change`], and sleeps until it succeeds.
+    #[inline(never)]
+    fn wait_to_change<Q: Queue, R>(
+        &self,
+        queue: &Q,
+        step: impl Fn(&mut Count) -> Option<R>,
+    ) -> Result<R, Q::Interrupted> {
+        loop {
+            queue.wait_until(|| step(&mut self.get()).is_some())?;
+            // Another one may have been faster.
+            if let Some(result) = self.change(&step) {
+                return Ok(result);
+            }
+        }
     }
 
     /// Replaces the count by what `step` makes of it, if that succeeds.
@@ -171,7 +190,7 @@ impl Word {
     /// it pairs with the barrier in `Wait::announce`, and with the one in `poll_wait`
     /// (include/linux/poll.h).
     #[inline]
-    fn change<R>(&self, mut step: impl FnMut(&mut Count) -> Option<R>) -> Option<R> {
+    fn change<R>(&self, step: impl Fn(&mut Count) -> Option<R>) -> Option<R> {
         let mut old = self.0.load(Relaxed);
         loop {
             let mut count = Count(old);

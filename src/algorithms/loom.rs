@@ -292,9 +292,6 @@ impl Visitor {
 
     /// `WaitQueue::wait_until`.
     fn wait_until<R>(&self, exclusive: bool, mut condition: impl FnMut() -> Option<R>) -> R {
-        if let Some(result) = condition() {
-            return result;
-        }
         let order = match self.head.fault {
             Some(Fault::AnnounceBeforeQueueing) => [Step::Announce, Step::Queue, Step::Look],
             Some(Fault::LookBeforeQueueing) => [Step::Look, Step::Queue, Step::Announce],
@@ -409,8 +406,9 @@ impl Queue for Current {
         self.at.wake(change, Whom::All);
     }
 
-    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R, Infallible> {
-        Ok(self.at.wait_until(false, condition))
+    fn wait_until(&self, mut condition: impl FnMut() -> bool) -> Result<(), Infallible> {
+        self.at.wait_until(false, || condition().then_some(()));
+        Ok(())
     }
 }
 
@@ -577,7 +575,7 @@ fn order_is_needed() {
         (Fault::LookBeforeQueueing, ASLEEP),
         (Fault::LookBeforeAnnouncing, ASLEEP),
         (Fault::RemoveBeforeWaking, SHARED),
-        (Fault::StayOnQueue, "left on the queue"),
+        (Fault::StayOnQueue, SHARED),
     ] {
         SEMAPHORE.fails(fault, symptom);
     }

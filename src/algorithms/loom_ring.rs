@@ -166,12 +166,12 @@ impl Turns for Turn {
 
     fn wait_until<R>(&self, mut condition: impl FnMut(u32) -> Option<R>) -> Result<R, Infallible> {
         seen("turn");
-        // As in the kernel: the third look is the first after a sleep.
+        // As in the kernel: the second look is the first after a sleep.
         let mut looks = 0;
         Ok(self.0.wait_until(true, || {
             looks += 1;
-            let result = condition((looks - 1) / 2);
-            if result.is_none() && looks > 2 {
+            let result = condition(looks / 2);
+            if result.is_none() && looks > 1 {
                 seen("late");
             }
             result

@@ -4,6 +4,7 @@
  * the kernel crate has no helper for, in the manner of its rust/helpers/: where
  * the kernel inlines its own (CONFIG_RUST_INLINE_HELPERS), so does Kbuild these.
  */
+#include <linux/eventfd.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/list.h>
@@ -14,6 +15,7 @@
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/spinlock.h>
 #include <linux/time_namespace.h>
 #include <linux/wait.h>
 
@@ -24,6 +26,11 @@
 #else
 #define __helper
 #endif
+
+__helper bool ipcdemo_helper_eventfd_signal_allowed(void)
+{
+	return eventfd_signal_allowed();
+}
 
 __helper bool ipcdemo_helper_in_task(void)
 {
@@ -70,15 +77,10 @@ __helper bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb)
 	return sb_start_write_trylock(sb);
 }
 
-__helper bool ipcdemo_helper_set_in_eventfd(bool in_eventfd)
+__helper void ipcdemo_helper_set_in_eventfd(bool in_eventfd)
 {
 #ifdef CONFIG_EVENTFD
-	bool before = current->in_eventfd;
-
 	current->in_eventfd = in_eventfd;
-	return before;
-#else
-	return false;
 #endif
 }
 
@@ -174,6 +176,19 @@ __helper void ipcdemo_helper_sb_end_write(struct super_block *sb)
 __helper void ipcdemo_helper_set_current_state(unsigned int state)
 {
 	set_current_state(state);
+}
+
+__helper unsigned long ipcdemo_helper_spin_lock_irqsave(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+__helper void ipcdemo_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
 }
 
 __helper struct page *ipcdemo_helper_virt_to_page(void *address)

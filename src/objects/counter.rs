@@ -143,14 +143,15 @@ impl Queue for WaitQueue<()> {
 
     #[inline(never)]
     fn wake(&self, change: Change) {
-        self.lock().wake(&Wake::one().key(event(change)));
+        self.wake(&Wake::one().key(event(change)));
     }
 
     /// C: `wait_event_interruptible_locked_irq`, whose entries stand at the tail, too.
-    #[inline(never)]
-    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R> {
+    #[inline]
+    fn wait_until(&self, mut condition: impl FnMut() -> bool) -> Result {
+        let condition = || condition().then_some(());
         match self.wait_until(&Wait::interruptible().at_tail(), condition) {
-            Waited::Done(result, _) => Ok(result),
+            Waited::Done(..) => Ok(()),
             Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
         }
     }
@@ -260,7 +261,7 @@ impl FileOperations for Counter {
     /// C: `eventfd_release`.
     fn release(&self, _access: Access) {
         if !self.entry.beside().shared {
-            self.wqh.lock().wake(&Wake::one().key(PollEvent::Hup));
+            self.wqh.wake(&Wake::one().key(PollEvent::Hup));
             live::remove(self);
         }
     }
@@ -281,10 +282,10 @@ impl Queue for Tallied {
 
     fn wake(&self, change: Change) {
         let wake = Wake::one().key(event(change));
-        self.tally.wake(&mut self.counter.wqh.lock(), &wake);
+        self.tally.wake(&self.counter.wqh, &wake);
     }
 
-    fn wait_until<R>(&self, condition: impl FnMut() -> Option<R>) -> Result<R> {
+    fn wait_until(&self, condition: impl FnMut() -> bool) -> Result {
         Queue::wait_until(&self.counter.wqh, condition)
     }
 }

@@ -375,7 +375,7 @@ impl Pipe {
                 }
                 Self::wait_for_partner(&mut holders, &self.w_counter).inspect_err(|_| {
                     if Self::sub(&mut holders, &self.readers) == 0 {
-                        self.wr_wait.lock().wake(&Wake::one());
+                        self.wr_wait.wake(&Wake::one());
                     }
                 })
             }
@@ -454,21 +454,21 @@ impl Pipe {
     #[inline(never)]
     fn wake_reader(&self, waker: Waker) {
         let event = PollEvent::In | PollEvent::RdNorm;
-        self.wake(self.rd_wait.lock(), &waker.wake_one().key(event));
+        self.wake(&self.rd_wait, &waker.wake_one().key(event));
     }
 
     /// Wakes one who waits for room, and calls all pollers.
     #[inline(never)]
     fn wake_writer(&self, waker: Waker) {
         let event = PollEvent::Out | PollEvent::WrNorm;
-        self.wake(self.wr_wait.lock(), &waker.wake_one().key(event));
+        self.wake(&self.wr_wait, &waker.wake_one().key(event));
     }
 
     #[inline]
-    fn wake<T>(&self, mut queue: Guard<'_, T>, wake: &Wake) {
+    fn wake<T>(&self, queue: &WaitQueue<T>, wake: &Wake) {
         match &self.tally {
             None => queue.wake(wake),
-            Some(tally) => tally.wake(&mut queue, wake),
+            Some(tally) => tally.wake(queue, wake),
         }
     }
 
@@ -830,7 +830,7 @@ impl Pipe {
         self.ring
             .both(Patience::Killable, |both| self.resize(both, bytes))??;
         // There may be more room for writers now.
-        self.wr_wait.lock().wake(&Wake::one());
+        self.wr_wait.wake(&Wake::one());
         Ok(self.size())
     }
 
@@ -914,7 +914,7 @@ impl FileOperations for Pipe {
             if before.is_some() {
                 // There is more room. Full before or not, as splice does with the kernel's pipes.
                 if self.wr_wait.is_active() {
-                    self.wake(self.wr_wait.lock(), &Wake::one());
+                    self.wake(&self.wr_wait, &Wake::one());
                 }
                 self.fasync_writers.notify(Band::Out);
             }
@@ -1052,7 +1052,9 @@ impl FileOperations for Pipe {
         let left = self.try_leave(&mut holders);
         drop(holders);
         if alone {
-            self.wr_wait.wake(&Wake::all());
+            if self.wr_wait.is_active() {
+                self.wr_wait.wake(&Wake::all());
+            }
             self.fasync_readers.notify(Band::In);
             self.fasync_writers.notify(Band::Out);
         }

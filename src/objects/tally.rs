@@ -6,7 +6,7 @@
 //! made. Objects that were made without one do not count, and take no time for it.
 
 use crate::{
-    abstractions::wait_queue::{Guard, Wake},
+    abstractions::wait_queue::{WaitQueue, Wake},
     bindings::ipcdemo_tallied_args, //
 };
 use kernel::{
@@ -70,9 +70,10 @@ impl Tally {
 
     /// Wakes those on a queue, and counts those who were woken: sleepers, and pollers of any kind.
     ///
-    /// Context: as [`Guard::wake`].
-    pub(crate) fn wake<T>(&self, queue: &mut Guard<'_, T>, wake: &Wake) {
-        self.woken.add(queue.wake_and_report(wake).woken.into());
+    /// Context: as [`WaitQueue::wake`].
+    pub(crate) fn wake<T>(&self, queue: &WaitQueue<T>, wake: &Wake) {
+        let report = queue.lock().wake_and_report(wake);
+        self.woken.add(report.woken.into());
     }
 
     /// What the sums are.

@@ -12,7 +12,7 @@ use core::{
     ptr, //
 };
 use kernel::{
-    bindings::{wait_queue_entry, wait_queue_head},
+    bindings::{list_head, wait_queue_entry, wait_queue_head},
     prelude::*,
     processor::cpu_relax,
     sync::atomic::{Atomic, Relaxed},
@@ -174,6 +174,11 @@ impl<'a> Wait<'a> {
         self.flags & kernel::bindings::WQ_FLAG_EXCLUSIVE != 0
     }
 
+    fn is_at_head(&self) -> bool {
+        let priority = self.flags & kernel::bindings::WQ_FLAG_PRIORITY != 0;
+        !self.at_tail && (priority || !self.is_exclusive())
+    }
+
     pub(super) fn lingers(&self) -> bool {
         self.linger != 0
     }
@@ -210,6 +215,12 @@ impl<'a> Wait<'a> {
     pub(super) fn announce(&self) {
         // SAFETY: The current task may set its own state.
         unsafe { bindings::set_current_state(self.state) };
+    }
+
+    /// Takes that back: the current task does not mean to sleep. Who has slept need not say so.
+    pub(super) fn renounce(&self) {
+        // SAFETY: The current task may set its own state.
+        unsafe { bindings::__set_current_state(kernel::bindings::TASK_RUNNING) };
     }
 
     /// Sleeps, unless the task was made runnable since it announced that.
@@ -266,14 +277,13 @@ fn sleep(deadline: Option<Deadline>, state: u32) -> bool {
 ///
 /// - `raw` is the first field of this `repr(C)` struct, its function is [`wake_function`] and its
 ///   `private` the task that waits.
-/// - Once [`TaskEntry::link`] was called, `raw.entry` is linked to itself or on the queue that was
-///   passed to [`TaskEntry::enqueue`], and changes under that queue's lock only.
+/// - Once [`TaskEntry::enqueue`] was called, `raw.entry` is on the queue that was passed to it or linked
+///   to itself, and changes under that queue's lock only.
 /// - While it is on a queue, it stays where it is and the task does not return from its wait.
 #[repr(C)]
 pub(super) struct TaskEntry<'a> {
     /// Reached by [`TaskEntry::as_raw`] only.
     raw: Opaque<wait_queue_entry>,
-    at_head: bool,
     mask: PollEvents,
     since: Option<Deadline>,
     function: Option<&'a WakeFunction<'a>>,
@@ -284,12 +294,20 @@ pub(super) struct TaskEntry<'a> {
 }
 
 impl<'a> TaskEntry<'a> {
-    /// The current task's entry, not usable before [`TaskEntry::link`].
+    /// The current task's entry, on no queue yet.
     pub(super) fn new(wait: &Wait<'a>) -> Self {
+        // INVARIANT: `enqueue` was not called.
         Self {
-            raw: Opaque::zeroed(),
-            at_head: !wait.at_tail
-                && (!wait.is_exclusive() || wait.flags & kernel::bindings::WQ_FLAG_PRIORITY != 0),
+            raw: Opaque::new(wait_queue_entry {
+                flags: wait.flags,
+                // SAFETY: No requirements.
+                private: unsafe { kernel::bindings::get_current() }.cast(),
+                func: Some(wake_function),
+                entry: list_head {
+                    next: ptr::null_mut(),
+                    prev: ptr::null_mut(),
+                },
+            }),
             mask: wait.mask,
             since: wait.stamped.then(Deadline::now),
             function: wait.function,
@@ -301,24 +319,6 @@ impl<'a> TaskEntry<'a> {
     /// The part that C code sees, with the right to the whole.
     fn as_raw(&self) -> *mut wait_queue_entry {
         ptr::from_ref(self).cast_mut().cast()
-    }
-
-    /// Makes it the current task's, on no queue.
-    ///
-    /// # Safety
-    ///
-    /// It is on no queue, and is not moved from here on.
-    pub(super) unsafe fn link(&self, wait: &Wait<'_>) {
-        let raw = self.as_raw();
-        // INVARIANT: Here is where the fields are set.
-        //
-        // SAFETY: `raw` is valid, and nobody else knows of it.
-        unsafe {
-            (*raw).flags = wait.flags;
-            (*raw).private = kernel::bindings::get_current().cast();
-            (*raw).func = Some(wake_function);
-            kernel::bindings::INIT_LIST_HEAD(self.links());
-        }
     }
 
     fn links(&self) -> *mut kernel::bindings::list_head {
@@ -333,14 +333,14 @@ impl<'a> TaskEntry<'a> {
     ///
     /// # Safety
     ///
-    /// It is linked to itself, `head` is valid and its lock is held. It is taken off before its frame
-    /// goes.
-    pub(super) unsafe fn enqueue(&self, head: *mut wait_queue_head) {
+    /// It is on no queue, `head` is valid and its lock is held. From here on it is not moved, and is taken
+    /// off before its frame goes.
+    pub(super) unsafe fn enqueue(&self, wait: &Wait<'_>, head: *mut wait_queue_head) {
         // SAFETY: By the function's requirements; every element is a valid entry, as the lock is
         // held, and `after` is an element or the head.
         unsafe {
             let list = &raw mut (*head).head;
-            if !self.at_head {
+            if !wait.is_at_head() {
                 kernel::bindings::list_add_tail(self.links(), list);
                 return;
             }
@@ -356,19 +356,19 @@ impl<'a> TaskEntry<'a> {
         }
     }
 
-    /// Whether it is on no queue: not put on one, or taken off by a wake-up.
+    /// Whether it is on the queue no more: a wake-up took it off.
     ///
     /// # Safety
     ///
-    /// The queue's lock is held.
+    /// It was put on a queue, whose lock is held.
     pub(super) unsafe fn is_off(&self) -> bool {
         let links = self.links();
         // SAFETY: By the type invariants, the links are initialized; they do not change meanwhile.
         unsafe { ptr::eq((*links).next, links) }
     }
 
-    /// As [`TaskEntry::is_off`], without the lock. If it is, whoever took it off does not touch it
-    /// any more, and what it did before is seen.
+    /// As [`TaskEntry::is_off`], without the lock; it was put on a queue. If it is off, whoever took it
+    /// off does not touch it any more, and what it did before is seen.
     pub(super) fn is_off_careful(&self) -> bool {
         // Pairs with the release in `list_del_init_careful`, called by `TaskEntry::wake`.
         //
@@ -377,14 +377,18 @@ impl<'a> TaskEntry<'a> {
         unsafe { bindings::list_empty_careful(self.links()) }
     }
 
-    /// Takes it off the queue, if it is on one.
+    /// Takes it off the queue, so that its frame can go. Tells whether a wake-up had done that.
     ///
     /// # Safety
     ///
-    /// The queue's lock is held.
-    pub(super) unsafe fn dequeue(&self) {
-        // SAFETY: By the type invariants, it is on the queue or linked to itself.
-        unsafe { bindings::list_del_init(self.links()) }
+    /// It was put on a queue, whose lock is held.
+    pub(super) unsafe fn dequeue(&self) -> bool {
+        // SAFETY: By the function's requirements. So the links are on the queue or linked to themselves.
+        unsafe {
+            let off = self.is_off();
+            bindings::list_del_init(self.links());
+            off
+        }
     }
 
     /// The wake-up that makes good for the one that took it: that counted one exclusive entry too many.
