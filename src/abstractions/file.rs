@@ -452,7 +452,11 @@ impl<T: FileOperations> FileVtable<T> {
             flags
         };
         loop {
-            if let Err(error) = this.splice_wait(local, nonblock) {
+            // From another pipe there has to be something first. sendfile(2) has put it into its own.
+            //
+            // SAFETY: The pipe is valid, and its lock is not held.
+            let input = to_result(unsafe { bindings::pipe_wait_for_input(pipe, nonblock) });
+            if let Err(error) = input.and_then(|()| this.splice_wait(local, nonblock)) {
                 return error.to_errno() as isize;
             }
             // SAFETY: The arguments are this operation's.

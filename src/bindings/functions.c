@@ -7,6 +7,7 @@
 #include <linux/mutex.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/refcount.h>
+#include <linux/sched/signal.h>
 #include <linux/wait.h>
 
 #include "helpers.h"
@@ -49,4 +50,20 @@ int ipcdemo_helper_pipe_wait_writable(struct pipe_inode_info *pipe)
 {
 	return wait_event_interruptible(pipe->wr_wait,
 					!pipe_is_full(pipe) || !READ_ONCE(pipe->readers));
+}
+
+/* What splice(2) between pipes waits for first: ipipe_prep in fs/splice.c. */
+int ipcdemo_helper_pipe_wait_for_input(struct pipe_inode_info *pipe, bool nonblock)
+{
+	while (pipe_is_empty(pipe)) {
+		if (signal_pending(current))
+			return -ERESTARTSYS;
+		if (!READ_ONCE(pipe->writers))
+			break;
+		if (nonblock)
+			return -EAGAIN;
+		wait_event_interruptible(pipe->rd_wait,
+					 !pipe_is_empty(pipe) || !READ_ONCE(pipe->writers));
+	}
+	return 0;
 }

@@ -50,6 +50,7 @@ unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresse
 void ipcdemo_helper_free_user_pages(void **addresses, unsigned int nr);
 struct page *ipcdemo_helper_virt_to_page(void *address);
 int ipcdemo_helper_virt_page_count(void *address);
+int ipcdemo_helper_pipe_wait_for_input(struct pipe_inode_info *pipe, bool nonblock);
 int ipcdemo_helper_pipe_wait_writable(struct pipe_inode_info *pipe);
 bool ipcdemo_helper_pipe_has_files(const struct pipe_inode_info *pipe);
 

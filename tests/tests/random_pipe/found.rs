@@ -104,3 +104,22 @@ fn a_mode_of_another_file() {
         ],
     });
 }
+
+/// A splice that waited for room while there was nothing yet to put there, and was woken behind others.
+#[test]
+fn a_splice_that_waits_for_room() {
+    replay(&Case {
+        fifo: false,
+        flags: STREAM,
+        buffers: 1,
+        apart: false,
+        operations: vec![
+            Write(Main, 1, Lengths(&[12289]), 0),
+            SpliceIn(A, 1, 1),
+            Add(1, 1, OUT),
+            Wait(B, 1),
+            PutInlet(0),
+            Read(Main, 0, Lengths(&[4096, 4096])),
+        ],
+    });
+}
