@@ -43,7 +43,7 @@ const BATCH: u32 = 4;
 /// The slot whose memory stays there when readers are done with its buffer, for the next one there. With the page
 /// of the last buffer, which a writer may be about to merge into, that makes the two pages that the original
 /// keeps. It is not the first slot: a write of all that an empty pipe holds often begins there, and would find
-/// both.
+/// both. A ring of one slot has none.
 const KEEPER: Index = Index::SECOND;
 
 /// Whether so many buffers are one batch, or some.
@@ -53,9 +53,12 @@ const fn is_batch(buffers: u32) -> bool {
 }
 
 /// A place for a buffer.
+///
+/// # Invariants
+///
+/// `memory` is null, or a page of which the slot owns a reference.
 #[derive(Clone, Copy)]
 struct Slot {
-    /// Null, or a page of which the slot owns a reference.
     memory: *mut u8,
     /// Where the buffer begins.
     start: u16,
@@ -425,6 +428,18 @@ impl PageRing {
         }
     }
 
+    /// Whether it is the slot that [`KEEPER`] tells.
+    ///
+    /// # Safety
+    ///
+    /// The caller has a claim.
+    #[inline]
+    unsafe fn is_keeper(&self, slot: *mut Slot) -> bool {
+        // SAFETY: It does not change while the caller has a claim.
+        let first = unsafe { *self.slots.get() };
+        ptr::eq(slot, first.wrapping_add(KEEPER.slot(SLOTS_MAX)))
+    }
+
     /// Frees what memory there is.
     ///
     /// # Safety
@@ -446,7 +461,7 @@ impl PageRing {
         let slots =
             unsafe { slice::from_raw_parts_mut(*self.slots.get(), self.max_usage() as usize) };
         for slot in slots {
-            pages.put(slot.take());
+            pages.put_left(slot);
         }
     }
 }
@@ -567,6 +582,74 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Takes whole buffers as long as they fit into `to`, but for packets and the last one, which a writer may
+    /// be about to add to. `taken` grows by their bytes. After each batch `hand_back` is called.
+    ///
+    /// Errors: `EFAULT` if the memory that they go to is bad. Nothing was taken then of the buffer that it
+    /// happened with.
+    #[inline(always)]
+    pub(crate) fn take_whole<D: Destination + ?Sized>(
+        &mut self,
+        to: &mut D,
+        taken: &mut usize,
+        hand_back: impl FnMut(&mut Self),
+    ) -> Result {
+        if self.done + 1 < self.limit {
+            self.take_some_whole(to, taken, hand_back)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What is done here [`Front`] could do, with more ado: this loop has nothing to keep in mind but where it
+    /// is, and registers enough for that.
+    #[inline(never)]
+    fn take_some_whole<D: Destination + ?Sized>(
+        &mut self,
+        to: &mut D,
+        taken: &mut usize,
+        mut hand_back: impl FnMut(&mut Self),
+    ) -> Result {
+        let (mut done, mut sum) = (self.done, 0);
+        // SAFETY: The cursor is ours.
+        let mut cursor = unsafe { replace(&mut *self.cursor(), 0) };
+        let mut result = Ok(());
+        while done + 1 < self.limit {
+            // SAFETY: The claim is held. The slot is in use and not the last one, so that it is ours.
+            let slot = unsafe { &mut *self.ring.slot(self.known.tail().plus(done)) };
+            let start = u32::from(slot.start) + cursor;
+            let len = (u32::from(slot.end) - start) as usize;
+            if slot.packet || len > to.len() {
+                break;
+            }
+            // SAFETY: The slot has memory. What lies before the buffer's end is initialized, and ours.
+            let bytes = unsafe { slice::from_raw_parts(slot.memory.add(start as usize), len) };
+            if to.copy(bytes) < len {
+                result = Err(EFAULT);
+                break;
+            }
+            sum += len;
+            cursor = 0;
+            // SAFETY: The claim is held.
+            if !unsafe { self.ring.is_keeper(slot) } {
+                // SAFETY: The slot owned it.
+                unsafe { self.pages.put(slot.take()) };
+            }
+            done += 1;
+            if done % BATCH == 0 {
+                self.done = done;
+                hand_back(self);
+                done = self.done;
+            }
+        }
+        self.done = done;
+        *taken += sum;
+        // SAFETY: As above.
+        // INVARIANT: That much was taken of the first buffer that is not done with, and less than all of it.
+        unsafe { *self.cursor() = cursor };
+        result
+    }
+
     /// Publishes the buffers that are done with so far, and goes on, if that is a batch and somebody can use
     /// the room: a writer who is at work, or waits for it as `awaited` tells. Gives the state before, if so.
     ///
@@ -616,7 +699,7 @@ impl<'a> Reader<'a> {
         // SAFETY: The slot is in use and not the last one, so that it and its memory are ours, as is the
         // cursor.
         unsafe {
-            if !ptr::eq(slot, self.ring.slot(KEEPER)) {
+            if !self.ring.is_keeper(slot) {
                 self.pages.put((*slot).take());
             }
             *self.cursor() = 0;
@@ -966,7 +1049,8 @@ impl<'a> Writer<'a> {
             unsafe { slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), PAGE_SIZE) };
         let copied = from.copy(room);
         if copied < PAGE_SIZE && !from.is_empty() {
-            self.pages.put(memory);
+            // SAFETY: It is a page that this owns.
+            unsafe { self.pages.put(memory) };
             return Err(Refused::Fault);
         }
         // SAFETY: As above.
@@ -1158,12 +1242,13 @@ impl Pages {
         }
     }
 
-    /// Takes over a slot's memory, if there is some.
+    /// Takes over a slot's memory.
+    ///
+    /// # Safety
+    ///
+    /// It is a page, to which the slot owned a reference.
     #[inline]
-    fn put(&mut self, memory: *mut u8) {
-        if memory.is_null() {
-            return;
-        }
+    unsafe fn put(&mut self, memory: *mut u8) {
         if self.len == Self::MAX {
             self.free();
         }
@@ -1172,15 +1257,23 @@ impl Pages {
         self.len += 1;
     }
 
-    /// As [`Pages::put`], if it may be used again. If it was shared it is given back at once.
+    /// Takes over what is left in a slot that is not in use, if there is something.
+    fn put_left(&mut self, slot: &mut Slot) {
+        let memory = slot.take();
+        if !memory.is_null() {
+            // SAFETY: By the invariants of `Slot`.
+            unsafe { self.put(memory) };
+        }
+    }
+
+    /// As [`Pages::put_left`], if it may be used again. If it was shared it is given back at once.
     #[inline(never)]
     fn put_unshared(&mut self, slot: &mut Slot) {
-        let memory = slot.take();
         if slot.shared {
             // SAFETY: It was the slot's.
-            unsafe { free(memory) };
+            unsafe { free(slot.take()) };
         } else {
-            self.put(memory);
+            self.put_left(slot);
         }
     }
 
@@ -1190,6 +1283,8 @@ impl Pages {
         if self.len == 0 {
             self.allocate(wanted());
         }
+        // SAFETY: By the type invariants.
+        unsafe { assert_unchecked(self.len <= Self::MAX) };
         self.len = self.len.checked_sub(1)?;
         // SAFETY: By the type invariants, it is initialized.
         Some(unsafe { self.pages[self.len].assume_init() })

@@ -43,7 +43,7 @@ unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresse
 void ipcdemo_helper_free_user_pages(void **addresses, unsigned int nr)
 {
 	for (unsigned int i = 0; i < nr; i++)
-		free_page((unsigned long)addresses[i]);
+		__free_page(virt_to_page(addresses[i]));
 }
 
 int ipcdemo_helper_pipe_wait_writable(struct pipe_inode_info *pipe)

@@ -529,7 +529,12 @@ impl Pipe {
         to: &mut (impl Destination + ?Sized),
         taken: &mut usize,
     ) -> Result {
-        while let Some(front) = reader.front() {
+        loop {
+            reader.take_whole(to, taken, |reader| self.hand_back(reader))?;
+            if to.is_empty() {
+                break;
+            }
+            let Some(front) = reader.front() else { break };
             let wanted = front.len().min(to.len());
             if front.copy(wanted, to) < wanted {
                 return Err(EFAULT);
@@ -545,13 +550,19 @@ impl Pipe {
             if to.is_empty() {
                 break;
             }
-            if let Some(before) = reader.hand_back(|| self.wr_wait.is_active()) {
-                if before.is_full(self.ring.max_usage()) && self.wr_wait.is_active() {
-                    self.wake_writer(Waker::GoesOn);
-                }
-            }
+            self.hand_back(reader);
         }
         Ok(())
+    }
+
+    /// Lets writers have the room that there is so far.
+    #[inline(never)]
+    fn hand_back(&self, reader: &mut Reader<'_>) {
+        if let Some(before) = reader.hand_back(|| self.wr_wait.is_active()) {
+            if before.is_full(self.ring.max_usage()) && self.wr_wait.is_active() {
+                self.wake_writer(Waker::GoesOn);
+            }
+        }
     }
 
     /// Gives the pages of what there is to a pipe of the kernel's, up to `len` bytes. Gives the error that
