@@ -133,6 +133,12 @@ fn event(change: Change) -> PollEvent {
     }
 }
 
+/// Apart from reads and writes, most of which meet nobody.
+#[inline(never)]
+fn wake(queue: &WaitQueue<()>, event: PollEvent) {
+    queue.wake(&Wake::one().key(event));
+}
+
 impl Queue for WaitQueue<()> {
     type Interrupted = Error;
 
@@ -141,9 +147,9 @@ impl Queue for WaitQueue<()> {
         self.is_active()
     }
 
-    #[inline(never)]
+    #[inline]
     fn wake(&self, change: Change) {
-        self.wake(&Wake::one().key(event(change)));
+        wake(self, event(change));
     }
 
     /// C: `wait_event_interruptible_locked_irq`, whose entries stand at the tail, too.

@@ -418,7 +418,7 @@ impl<'a> TaskEntry<'a> {
     ///
     /// `entry` is the `raw` of a [`TaskEntry`] on a queue, whose lock this thread holds with
     /// interrupts off.
-    #[inline(never)]
+    #[inline]
     pub(super) unsafe fn wake(
         entry: *mut wait_queue_entry,
         mode: c_uint,

@@ -237,7 +237,8 @@ pub(super) unsafe fn walk<const TELL: bool>(
             report.called += 1;
         }
 
-        let ret = if wait::is_ours(function) {
+        // A wake-up that counts, and has nothing to tell, is to our entries what one by C code is.
+        let ret = if (TELL || !wake.counts()) && wait::is_ours(function) {
             let progress = || TELL.then(|| report.after_waking(exclusive, wake));
             // SAFETY: This function is that of `TaskEntry`s only. The lock is held.
             unsafe {
