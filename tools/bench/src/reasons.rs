@@ -34,10 +34,6 @@ const REASONS: &[(&str, &str)] = &[
         "pipe/create",
         "the list of the live objects has a pipe, and its inode a pin of their file system; the kernel's own has neither",
     ),
-    (
-        "pipe/write+read, 64 KiB",
-        "more than half of it is allocating and freeing pages, by the same functions as the original",
-    ),
 ];
 
 /// The reason for an operation.
