@@ -83,6 +83,8 @@ pub struct Conductor {
     /// The processor it runs on, and another.
     cpus: [usize; 2],
     crew: [Worker; WORKERS.len()],
+    /// What each of them was told last.
+    at: [Option<Operation>; WORKERS.len()],
     fence: Fence,
     apart: Option<bool>,
     /// Interrupting and restarting.
@@ -102,6 +104,7 @@ impl search::Conduct for Conductor {
             cpus,
             crew: [(); WORKERS.len()].map(|()| Worker::new()),
             fence: Fence::new(),
+            at: [None; WORKERS.len()],
             apart: None,
             signals: [Signal::interrupting(), Signal::restarting()],
             handled_before: 0,
@@ -151,7 +154,19 @@ impl Conductor {
         }
     }
 
-    fn apply(&self, operation: Operation, stage: &Stage, apart: bool) -> Did {
+    /// Whether two would sleep on one set. The second is woken by the first, while Main goes on to wake
+    /// others: on two processors they run in any order.
+    fn shares_a_set(&self, operation: Operation) -> bool {
+        let Operation::Wait(_, set) = operation else {
+            return false;
+        };
+        let mut others = self.at.iter().zip(&self.crew);
+        others.any(|(at, worker)| {
+            matches!(at, Some(Operation::Wait(_, other)) if *other == set) && worker.is_busy()
+        })
+    }
+
+    fn apply(&mut self, operation: Operation, stage: &Stage, apart: bool) -> Did {
         if let Operation::Signal(who, restart) = operation {
             let worker = &self.crew[who.worker().expect("Main never sleeps")];
             if !worker.is_busy() {
@@ -172,8 +187,10 @@ impl Conductor {
         match operation.by().worker() {
             // Between the two others may run, or not.
             _ if apart && operation.writes_twice() => Did::Nothing,
+            _ if apart && self.shares_a_set(operation) => Did::Nothing,
             Some(worker) if self.crew[worker].is_busy() => Did::Nothing,
             Some(worker) => {
+                self.at[worker] = Some(operation);
                 self.crew[worker].tell(call(-1));
                 Did::Told
             }

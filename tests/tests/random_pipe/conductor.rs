@@ -242,6 +242,14 @@ impl Conductor {
 
     /// Whether an operation is to be done, as far as the descriptors are concerned.
     fn is_possible(&self, operation: Operation, stage: &Stage, apart: bool) -> bool {
+        // Of two who sleep on one set the second is woken by the first, while Main goes on to wake others:
+        // on two processors they run in any order.
+        if let Operation::Wait(_, set) = operation {
+            let mut tasks = self.at.iter().flatten().map(|task| task.operation);
+            if apart && tasks.any(|it| matches!(it, Operation::Wait(_, other) if other == set)) {
+                return false;
+            }
+        }
         let makes = operation.makes();
         if makes.is_some_and(|end| self.ends[end] != End::Closed) {
             return false;
