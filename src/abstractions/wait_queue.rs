@@ -18,9 +18,10 @@
 //!   of the two sees what the other has done.
 //! - [`Guard::sleep`]: there is no condition but the wake-up itself.
 //!
-//! To wake there is [`Guard::wake`], which needs the lock, and with it interrupts off, for as long as
-//! the walk takes. The kernel's own walk does the same: it once paused every 64 entries, which let the
-//! queue change under it and was taken out again. See docs/wait-queues.md for what that costs.
+//! To wake there is [`WaitQueue::wake`], and [`Guard::wake`] for who has the lock already: it is held,
+//! and interrupts are off, for as long as the walk takes. The kernel's own walk does the same: it once
+//! paused every 64 entries, which let the queue change under it and was taken out again. See
+//! docs/wait-queues.md for what that costs.
 //!
 //! C headers: [`include/linux/wait.h`](srctree/include/linux/wait.h).
 
