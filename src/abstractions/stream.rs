@@ -6,6 +6,7 @@
 //! either, by these traits, is compiled for both: a request for one buffer then costs nothing of what a vector
 //! needs, which for a few bytes is a good part of it all.
 
+use crate::bindings;
 use core::{mem::MaybeUninit, ptr};
 use kernel::{
     iov::{IovIterDest, IovIterSource},
@@ -22,15 +23,13 @@ pub(crate) trait Destination {
     /// Context: may sleep.
     fn copy(&mut self, bytes: &[u8]) -> usize;
 
-    /// Copies all of these bytes there. Tells whether it could; if not, they may be there in part, not counted.
+    /// Copies the bytes of a word there. Tells whether it could; if not, they may be there in part, not counted.
     ///
     /// Context: may sleep.
     #[inline]
-    fn write<const N: usize>(&mut self, bytes: &[u8; N]) -> bool
-    where
-        Self: Sized,
-    {
-        self.copy(bytes) == N
+    fn write_word(&mut self, word: u64) -> bool {
+        let bytes = word.to_ne_bytes();
+        self.copy(&bytes) == bytes.len()
     }
 
     /// Whether there is no more room.
@@ -51,16 +50,13 @@ pub(crate) trait Source {
     /// Context: may sleep.
     fn copy(&mut self, room: &mut [MaybeUninit<u8>]) -> usize;
 
-    /// The next `N` bytes, if there are so many and none at a bad address. If not, some may be passed over.
+    /// A word of the next bytes, if there are so many and none at a bad address. If not, some may be passed over.
     ///
     /// Context: may sleep.
     #[inline]
-    fn read<const N: usize>(&mut self) -> Option<[u8; N]>
-    where
-        Self: Sized,
-    {
-        let mut bytes = [0; N];
-        self.fill(&mut bytes).then_some(bytes)
+    fn read_word(&mut self) -> Option<u64> {
+        let mut bytes = [0; size_of::<u64>()];
+        self.fill(&mut bytes).then(|| u64::from_ne_bytes(bytes))
     }
 
     /// Copies as many bytes as there is room for, if there are so many and none at a bad address. If not, some of
@@ -132,24 +128,24 @@ impl Destination for UserDestination {
         let len = bytes.len().min(self.0.len);
         let from = bytes.as_ptr().cast();
         // SAFETY: There are so many bytes.
-        let left = unsafe { kernel::bindings::_copy_to_user(self.0.ptr.as_mut_ptr(), from, len) };
+        let left = unsafe { bindings::copy_to_user(self.0.ptr.as_mut_ptr(), from, len) };
         let copied = len - left as usize;
         self.0.advance(copied);
         copied
     }
 
+    /// C: `put_user`, for which the length is a part of the instruction.
     #[inline]
-    fn write<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
-        if self.0.len < N {
+    fn write_word(&mut self, word: u64) -> bool {
+        if self.0.len < size_of_val(&word) {
             return false;
         }
-        let from = bytes.as_ptr().cast();
-        // SAFETY: There are so many bytes.
-        let left = unsafe { kernel::bindings::_copy_to_user(self.0.ptr.as_mut_ptr(), from, N) };
-        if left != 0 {
+        // SAFETY: No requirements: the address is a user's, or refused.
+        let error = unsafe { bindings::put_user_u64(word, self.0.ptr.as_mut_ptr().cast()) };
+        if error != 0 {
             return false;
         }
-        self.0.advance(N);
+        self.0.advance(size_of_val(&word));
         true
     }
 }
@@ -165,27 +161,26 @@ impl Source for UserSource {
         let len = room.len().min(self.0.len);
         let to = room.as_mut_ptr().cast();
         // SAFETY: There is room for so many bytes, and only bytes are written.
-        let left = unsafe { kernel::bindings::_copy_from_user(to, self.0.ptr.as_const_ptr(), len) };
+        let left = unsafe { bindings::copy_from_user(to, self.0.ptr.as_const_ptr(), len) };
         let copied = len - left as usize;
         self.0.advance(copied);
         copied
     }
 
+    /// C: `get_user`, for which the length is a part of the instruction.
     #[inline]
-    fn read<const N: usize>(&mut self) -> Option<[u8; N]> {
-        if self.0.len < N {
+    fn read_word(&mut self) -> Option<u64> {
+        let mut word = 0;
+        if self.0.len < size_of_val(&word) {
             return None;
         }
-        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
-        let to = bytes.as_mut_ptr().cast();
-        // SAFETY: There is room for so many bytes.
-        let left = unsafe { kernel::bindings::_copy_from_user(to, self.0.ptr.as_const_ptr(), N) };
-        if left != 0 {
+        // SAFETY: `word` is valid for writing. The address is a user's, or refused.
+        let error = unsafe { bindings::get_user_u64(&mut word, self.0.ptr.as_const_ptr().cast()) };
+        if error != 0 {
             return None;
         }
-        self.0.advance(N);
-        // SAFETY: All were copied, so that they are initialized.
-        Some(unsafe { bytes.assume_init() })
+        self.0.advance(size_of_val(&word));
+        Some(word)
     }
 }
 

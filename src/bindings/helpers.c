@@ -17,6 +17,7 @@
 #include <linux/sched/signal.h>
 #include <linux/spinlock.h>
 #include <linux/time_namespace.h>
+#include <linux/uaccess.h>
 #include <linux/wait.h>
 
 #include "helpers.h"
@@ -204,4 +205,26 @@ __helper int ipcdemo_helper_virt_page_count(void *address)
 __helper bool ipcdemo_helper_pipe_has_files(const struct pipe_inode_info *pipe)
 {
 	return pipe->files;
+}
+
+__helper unsigned long ipcdemo_helper_copy_from_user(void *to, const void __user *from,
+						     unsigned long n)
+{
+	return _inline_copy_from_user(to, from, n);
+}
+
+__helper unsigned long ipcdemo_helper_copy_to_user(void __user *to, const void *from,
+						   unsigned long n)
+{
+	return _inline_copy_to_user(to, from, n);
+}
+
+__helper int ipcdemo_helper_get_user_u64(u64 *to, const u64 __user *from)
+{
+	return get_user_inline(*to, from);
+}
+
+__helper int ipcdemo_helper_put_user_u64(u64 value, u64 __user *to)
+{
+	return put_user_inline(value, to);
 }

@@ -8,6 +8,7 @@
 #include <linux/pipe_fs_i.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
+#include <linux/uaccess.h>
 #include <linux/wait.h>
 
 extern struct mutex ipcdemo_fasync_mutex;
@@ -48,6 +49,10 @@ unsigned long ipcdemo_helper_spin_lock_irqsave(spinlock_t *lock);
 void ipcdemo_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
 unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresses);
 void ipcdemo_helper_free_user_pages(void **addresses, unsigned int nr);
+unsigned long ipcdemo_helper_copy_from_user(void *to, const void __user *from, unsigned long n);
+unsigned long ipcdemo_helper_copy_to_user(void __user *to, const void *from, unsigned long n);
+int ipcdemo_helper_get_user_u64(u64 *to, const u64 __user *from);
+int ipcdemo_helper_put_user_u64(u64 value, u64 __user *to);
 struct page *ipcdemo_helper_virt_to_page(void *address);
 int ipcdemo_helper_virt_page_count(void *address);
 int ipcdemo_helper_pipe_wait_for_input(struct pipe_inode_info *pipe, bool nonblock);

@@ -184,7 +184,7 @@ impl Counter {
             .read(self.mode(), queue, !request.is_nonblocking())?
             .ok_or(EAGAIN)?;
 
-        if to.write(&taken.to_ne_bytes()) {
+        if to.write_word(taken) {
             Ok(size_of::<u64>())
         } else {
             Err(EFAULT)
@@ -206,7 +206,7 @@ impl Counter {
         if from.len() != size_of::<u64>() {
             return Err(EINVAL);
         }
-        let value = u64::from_ne_bytes(from.read().ok_or(EFAULT)?);
+        let value = from.read_word().ok_or(EFAULT)?;
         if value > Count::MAX {
             return Err(EINVAL);
         }
