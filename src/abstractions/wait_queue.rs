@@ -168,16 +168,58 @@ impl<T> WaitQueue<T> {
     /// Runs `f` with the queue's lock held and interrupts off.
     ///
     /// It takes less than a [`Guard`]: whether interrupts were on is kept here, and not with a count of
-    /// the processor's. That is right for sections that end in the reverse order of their beginning, so
-    /// that it is for what this module runs, none of which lets a guard out.
+    /// the processor's.
+    ///
+    /// Context: any but NMI; `f` may not sleep.
     #[inline(always)]
-    fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub(crate) fn locked<R: Send>(&self, f: impl FnOnce(&mut Locked<'_, T>) -> R + Send) -> R {
+        // SAFETY: A guard is not `Send`, so that `f` neither brings one along nor leaves one behind.
+        unsafe { self.locked_unchecked(f) }
+    }
+
+    /// The same, for any `f`.
+    ///
+    /// # Safety
+    ///
+    /// `f` drops no [`Guard`] that it has not taken, and keeps none.
+    #[inline(always)]
+    unsafe fn locked_unchecked<R>(&self, f: impl FnOnce(&mut Locked<'_, T>) -> R) -> R {
         // SAFETY: By the type invariants, the lock is initialized.
         let flags = unsafe { bindings::spin_lock_irqsave(self.lock_ptr()) };
-        let result = f();
-        // SAFETY: This thread took the lock the same way, and interrupts were as `flags` tells.
+        // INVARIANT: The lock was just taken, and `f` has this only as long as it runs.
+        let result = f(&mut Locked {
+            queue: self,
+            _not_send: NotThreadSafe,
+        });
+        // SAFETY: This thread took the lock the same way, and interrupts were as `flags` tells. As to the count of
+        // those who have them off, it is what it was then, by the function's requirements.
         unsafe { bindings::spin_unlock_irqrestore(self.lock_ptr(), flags) };
         result
+    }
+}
+
+/// The queue's lock, held for as long as a function runs: [`WaitQueue::locked`].
+///
+/// # Invariants
+///
+/// The lock of `queue` is held by this thread, with interrupts off.
+pub(crate) struct Locked<'a, T> {
+    queue: &'a WaitQueue<T>,
+    _not_send: NotThreadSafe,
+}
+
+impl<T> Locked<'_, T> {
+    /// As [`Guard::wake`]. Tells whether anybody was on the queue.
+    #[inline]
+    pub(crate) fn wake(&mut self, wake: &Wake) -> bool {
+        // SAFETY: By the type invariants the lock is held, and interrupts are off.
+        unsafe { self.queue.walk::<false>(wake) }.is_some()
+    }
+
+    /// As [`Guard::wake_and_report`].
+    pub(crate) fn wake_and_report(&mut self, wake: &Wake) -> Report {
+        // SAFETY: As in `wake`.
+        unsafe { self.queue.walk::<true>(wake) }.unwrap_or_default()
     }
 }
 
@@ -262,7 +304,7 @@ impl<T> WaitQueue<T> {
         let ended = loop {
             // Whether a wake-up that counts ended the last sleep. If the condition does not hold all the
             // same and the task leaves, that wake-up was for somebody else.
-            let taken = self.locked(|| {
+            let queue = |_: &mut Locked<'_, T>| {
                 // SAFETY: The lock is held. The entry stays where it is, and `leave` takes it off.
                 let off = unsafe {
                     let off = !slept || entry.is_off();
@@ -275,7 +317,9 @@ impl<T> WaitQueue<T> {
                 // the entry, or has changed what is looked at here.
                 wait.announce();
                 slept && off && wait.is_exclusive()
-            });
+            };
+            // SAFETY: It has no guard.
+            let taken = unsafe { self.locked_unchecked(queue) };
             if let Some(result) = condition() {
                 wait.renounce();
                 break Ok(result);
@@ -312,8 +356,8 @@ impl<T> WaitQueue<T> {
     ///
     /// The entry was put on this queue.
     unsafe fn leave(&self, entry: &TaskEntry<'_>) -> bool {
-        // SAFETY: The lock is held, and the entry was put on this queue.
-        entry.is_off_careful() || self.locked(|| unsafe { entry.dequeue() })
+        // SAFETY: The lock is held, and the entry was put on this queue. There is no guard.
+        entry.is_off_careful() || unsafe { self.locked_unchecked(|_| entry.dequeue()) }
     }
 
     /// Wakes those on the queue: see [`Guard::wake`].
@@ -323,29 +367,21 @@ impl<T> WaitQueue<T> {
     /// C: `wake_up_poll` and its relatives in `include/linux/wait.h`.
     #[inline]
     pub(crate) fn wake(&self, wake: &Wake) {
-        // SAFETY: The lock is held, and interrupts are off.
-        self.locked(|| unsafe { self.walk::<false>(wake) });
+        self.locked(|queue| {
+            queue.wake(wake);
+        });
     }
 
-    /// Walks the queue for a wake-up.
+    /// Walks the queue for a wake-up. Gives nothing if nobody is on it.
     ///
     /// # Safety
     ///
     /// This thread holds the lock, with interrupts off.
-    #[inline]
-    unsafe fn walk<const TELL: bool>(&self, wake: &Wake) -> Report {
-        // aio and io_uring may answer a wake-up by signalling an eventfd, which may wake others, and
-        // so on until the stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c.
-        //
-        // SAFETY: The current task may set its own flag. The head is valid, its lock is held and
-        // interrupts are off. By the type invariants each entry is valid, so its wake function may be
-        // called. None of them accesses `data`.
-        unsafe {
-            bindings::set_in_eventfd(true);
-            let report = wake::walk::<TELL>(self.as_raw(), wake);
-            bindings::set_in_eventfd(false);
-            report
-        }
+    #[inline(always)]
+    unsafe fn walk<const TELL: bool>(&self, wake: &Wake) -> Option<Report> {
+        // SAFETY: The head is valid, its lock is held and interrupts are off. By the type invariants
+        // each entry is valid, so its wake function may be called. None of them accesses `data`.
+        unsafe { wake::walk::<TELL>(self.as_raw(), wake) }
     }
 }
 
@@ -374,7 +410,7 @@ impl<'a, T> Guard<'a, T> {
     /// As [`Guard::wake`], and tells what came of it.
     pub(crate) fn wake_and_report(&mut self, wake: &Wake) -> Report {
         // SAFETY: As in `wake`.
-        unsafe { self.queue.walk::<true>(wake) }
+        unsafe { self.queue.walk::<true>(wake) }.unwrap_or_default()
     }
 
     /// Sleeps until `condition` gives something, the time is up, or a signal is pending.

@@ -21,10 +21,22 @@ mod sync {
         loom::sync::atomic::{fence, Ordering},
     };
 
+    /// `core::marker::Send`, in name only: all of a model's threads are one of the host's.
+    pub trait Send {}
+
+    impl<T: ?Sized> Send for T {}
+
+    /// `core::marker::Sync`, as above.
+    pub trait Sync {}
+
+    impl<T: ?Sized> Sync for T {}
+
     /// No order at all.
     pub struct Relaxed;
     /// What comes after it comes after it.
     pub struct Acquire;
+    /// What comes before it comes before it.
+    pub struct Release;
     /// A full barrier before and after.
     pub struct Full;
 
@@ -41,6 +53,19 @@ mod sync {
         const ORDER: Ordering = Ordering::Acquire;
     }
 
+    /// How a store is ordered.
+    pub trait StoreOrder {
+        const ORDER: Ordering;
+    }
+
+    impl StoreOrder for Relaxed {
+        const ORDER: Ordering = Ordering::Relaxed;
+    }
+
+    impl StoreOrder for Release {
+        const ORDER: Ordering = Ordering::Release;
+    }
+
     /// How an exchange that succeeds is ordered.
     pub trait ExchangeOrder {
         const IS_BARRIER: bool;
@@ -54,28 +79,68 @@ mod sync {
         const IS_BARRIER: bool = true;
     }
 
+    /// What can be in an [`Atomic`].
+    pub trait Value: Copy {
+        /// As it is kept.
+        fn into_u64(self) -> u64;
+
+        /// What was kept.
+        fn from_u64(value: u64) -> Self;
+    }
+
+    impl Value for u64 {
+        fn into_u64(self) -> u64 {
+            self
+        }
+
+        fn from_u64(value: u64) -> Self {
+            value
+        }
+    }
+
+    impl Value for bool {
+        fn into_u64(self) -> u64 {
+            self.into()
+        }
+
+        fn from_u64(value: u64) -> Self {
+            value != 0
+        }
+    }
+
     /// `kernel::sync::atomic::Atomic`.
     pub struct Atomic<T>(AtomicU64, core::marker::PhantomData<T>);
 
-    impl Atomic<u64> {
-        pub fn new(value: u64) -> Self {
-            Self(AtomicU64::new(value), core::marker::PhantomData)
+    impl<T: Value> Atomic<T> {
+        pub fn new(value: T) -> Self {
+            Self(AtomicU64::new(value.into_u64()), core::marker::PhantomData)
         }
 
-        pub fn load<O: LoadOrder>(&self, _: O) -> u64 {
-            self.0.load(ordering(O::ORDER, Part::LoadAcquire))
+        pub fn load<O: LoadOrder>(&self, _: O) -> T {
+            T::from_u64(self.0.load(ordering(O::ORDER, Part::LoadAcquire)))
+        }
+
+        pub fn store<O: StoreOrder>(&self, value: T, _: O) {
+            self.0
+                .store(value.into_u64(), ordering(O::ORDER, Part::StoreRelease));
         }
 
         /// Gives the value found: as an error, and without any order, if that was not `old`.
-        pub fn cmpxchg<O: ExchangeOrder>(&self, old: u64, new: u64, _: O) -> Result<u64, u64> {
-            if !O::IS_BARRIER {
+        pub fn cmpxchg<O: ExchangeOrder>(&self, old: T, new: T, _: O) -> Result<T, T> {
+            let (old, new) = (old.into_u64(), new.into_u64());
+            let result = if O::IS_BARRIER {
+                self.exchange(old, new)
+            } else {
                 let success = ordering(Ordering::Acquire, Part::ExchangeAcquire);
-                return self
-                    .0
-                    .compare_exchange(old, new, success, Ordering::Relaxed);
-            }
-            // A barrier is a fence of its own: loom takes an access that is `SeqCst` for less than
-            // the kernel's full barrier.
+                self.0
+                    .compare_exchange(old, new, success, Ordering::Relaxed)
+            };
+            result.map(T::from_u64).map_err(T::from_u64)
+        }
+
+        /// A barrier is a fence of its own: loom takes an access that is `SeqCst` for less than the
+        /// kernel's full barrier.
+        fn exchange(&self, old: u64, new: u64) -> Result<u64, u64> {
             full_barrier(Part::BarrierBeforeChange);
             let result = self
                 .0
@@ -109,6 +174,8 @@ pub mod fault {
     pub enum Part {
         /// The acquire of a load that is one.
         LoadAcquire,
+        /// The release of a store that is one.
+        StoreRelease,
         /// The acquire of an exchange that is one, and no barrier.
         ExchangeAcquire,
         /// The barrier before a change, which is a release as well.

@@ -17,7 +17,7 @@ mod loom_ring;
 mod loom_runs;
 
 use ipcdemo_algorithms::{
-    counter::{Change, Count, Mode, Queue, Word},
+    counter::{self, Change, Count, Mode, Upper, Word},
     fault::Part,
     loom_atomic::AtomicBool,
 };
@@ -34,7 +34,7 @@ use loom::{
 };
 use loom_pipe::PipeFault;
 use loom_ring::RingFault;
-use loom_runs::{Model, ASLEEP, SHARED};
+use loom_runs::{seen, Model, ASLEEP, SHARED};
 use std::{convert::Infallible, rc::Rc};
 
 /// What is broken in a run.
@@ -269,18 +269,18 @@ impl Visitor {
     }
 
     fn wake(&self, change: Change, whom: Whom) {
-        self.wake_locked(self.head.lock(), change, whom);
+        self.wake_locked(&mut self.head.lock(), change, whom);
     }
 
     /// `Guard::wake`.
-    fn wake_locked(&self, mut list: List<'_>, change: Change, whom: Whom) {
+    fn wake_locked(&self, list: &mut List<'_>, change: Change, whom: Whom) {
         let mut index = 0;
         while let Some(entry) = list.get(index).cloned() {
             if self.head.has(Fault::RemoveBeforeWaking) {
-                self.head.remove(&mut list, index);
+                self.head.remove(list, index);
                 entry.wake(change);
             } else if entry.wake(change) {
-                self.head.remove(&mut list, index);
+                self.head.remove(list, index);
                 if entry.exclusive && whom == Whom::First {
                     break;
                 }
@@ -389,21 +389,45 @@ enum Step {
     Look,
 }
 
+/// What the tasks at a counter share.
+struct Shared {
+    word: Word,
+    upper: Upper,
+    /// What the value of a write stands for: done before it, and used by who has read the value.
+    parcels: [UnsafeCell<()>; 3],
+}
+
 /// A task, at the counter.
 struct Current {
-    word: Rc<Word>,
+    shared: Rc<Shared>,
     at: Visitor,
 }
 
-impl Queue for Current {
-    type Interrupted = Infallible;
+impl counter::Counter for Current {
+    type Error = Infallible;
+    type Locked<'a> = List<'a>;
+
+    fn word(&self) -> &Word {
+        &self.shared.word
+    }
+
+    fn upper(&self) -> &Upper {
+        &self.shared.upper
+    }
 
     fn is_active(&self) -> bool {
         self.at.is_active()
     }
 
-    fn wake(&self, change: Change) {
-        self.at.wake(change, Whom::All);
+    fn locked<R>(&self, f: impl FnOnce(&mut List<'_>) -> R) -> R {
+        f(&mut self.at.head.lock())
+    }
+
+    fn wake(&self, queue: &mut List<'_>, change: Change) -> bool {
+        let anybody = !queue.is_empty();
+        self.at.wake_locked(queue, change, Whom::All);
+        seen(if anybody { "somebody" } else { "nobody" });
+        anybody
     }
 
     fn wait_until(&self, mut condition: impl FnMut() -> bool) -> Result<(), Infallible> {
@@ -414,33 +438,36 @@ impl Queue for Current {
 
 impl Current {
     fn read(&self, mode: Mode) -> u64 {
-        let Ok(taken) = self.word.read(mode, self, true);
-        taken.unwrap()
+        let Ok(taken) = counter::read(self, mode, || Ok(()));
+        taken
     }
 
     fn write(&self, value: u64) {
-        let Ok(written) = self.word.write(value, self, true);
-        written.unwrap();
+        let Ok(()) = counter::write(self, value, |_| Ok(()));
     }
 
     /// Waits by poll for something to read.
     fn poll_in(&self) {
-        self.at.poll(Change::Added, || {
-            self.word.get().is_readable().then_some(())
-        });
+        self.at
+            .poll(Change::Added, || counter::readiness(self).0.then_some(()));
     }
 }
 
 /// A counter for one run.
 struct Counter {
-    word: Rc<Word>,
+    shared: Rc<Shared>,
     head: Rc<Head>,
 }
 
 impl Counter {
     fn new(fault: Option<Fault>, count: u64) -> Self {
+        let shared = Shared {
+            word: Word::new(Count::new(0)),
+            upper: Upper::default(),
+            parcels: Default::default(),
+        };
         let counter = Self {
-            word: Rc::new(Word::new(Count::new(0))),
+            shared: Rc::new(shared),
             head: Rc::new(Head::new(fault)),
         };
         if count > 0 {
@@ -451,7 +478,7 @@ impl Counter {
 
     fn current(&self) -> Current {
         Current {
-            word: self.word.clone(),
+            shared: self.shared.clone(),
             at: Visitor::new(&self.head, &Rc::new(Task::new())),
         }
     }
@@ -464,7 +491,7 @@ impl Counter {
     /// What everybody has left behind.
     fn end(&self) -> u64 {
         self.head.end();
-        self.word.get().get()
+        counter::get(&self.current()).get()
     }
 }
 
@@ -474,6 +501,30 @@ fn pair(fault: Option<Fault>) {
     let writer = counter.spawn(|current| [1, 1].map(|value| current.write(value)));
     let reader = counter.current();
     assert_eq!([(); 2].map(|()| reader.read(Mode::Semaphore)), [1, 1]);
+    writer.join().unwrap();
+    assert_eq!(counter.end(), 0);
+}
+
+/// One does something and says so, three times, and one uses it.
+fn parcels(fault: Option<Fault>) {
+    let counter = Counter::new(fault, 0);
+    let writer = counter.spawn(|current| {
+        for (value, parcel) in [1, 2, 4].into_iter().zip(&current.shared.parcels) {
+            parcel.with_mut(|_| ());
+            current.write(value);
+        }
+    });
+    let reader = counter.current();
+    let mut all = 0;
+    while all < 7 {
+        let taken = reader.read(Mode::Sum);
+        for (value, parcel) in [1, 2, 4].into_iter().zip(&reader.shared.parcels) {
+            if taken & value != 0 {
+                parcel.with(|_| ());
+            }
+        }
+        all += taken;
+    }
     writer.join().unwrap();
     assert_eq!(counter.end(), 0);
 }
@@ -507,6 +558,19 @@ fn full(fault: Option<Fault>) {
     assert_eq!(counter.end(), Count::MAX);
 }
 
+/// One has to wait for all the room there is, in a counter that is not full.
+fn large(fault: Option<Fault>) {
+    let counter = Counter::new(fault, 1);
+    let writers = [Count::MAX, 1].map(|value| counter.spawn(move |current| current.write(value)));
+    let reader = counter.current();
+    let mut left = u128::from(Count::MAX) + 2;
+    while left > 0 {
+        left -= u128::from(reader.read(Mode::Sum));
+    }
+    writers.map(|writer| writer.join().unwrap());
+    assert_eq!(counter.end(), 0);
+}
+
 /// One polls, one sleeps, and what is written is enough for both.
 fn poller(fault: Option<Fault>) {
     let counter = Counter::new(fault, 0);
@@ -519,29 +583,41 @@ fn poller(fault: Option<Fault>) {
 }
 
 const PAIR: Model = Model::new("pair", 4, pair);
+const PARCELS: Model = Model::new("parcels", 3, parcels);
 const SEMAPHORE: Model = Model::new("semaphore", 1, |fault| empty(fault, Mode::Semaphore));
 const SUM: Model = Model::new("sum", 1, |fault| empty(fault, Mode::Sum));
 const FULL: Model = Model::new("full", 1, full);
+const LARGE: Model = Model::new("large", 1, large);
 const POLLER: Model = Model::new("poller", 2, poller);
 
 #[test]
 fn pair_passes() {
-    PAIR.passes(&[]);
+    PAIR.passes(&["somebody", "nobody"]);
+}
+
+#[test]
+fn parcels_passes() {
+    PARCELS.passes(&["somebody", "nobody"]);
 }
 
 #[test]
 fn semaphore_passes() {
-    SEMAPHORE.passes(&[]);
+    SEMAPHORE.passes(&["somebody", "nobody"]);
 }
 
 #[test]
 fn sum_passes() {
-    SUM.passes(&[]);
+    SUM.passes(&["somebody", "nobody"]);
 }
 
 #[test]
 fn full_passes() {
-    FULL.passes(&[]);
+    FULL.passes(&["somebody", "nobody"]);
+}
+
+#[test]
+fn large_passes() {
+    LARGE.passes(&["somebody", "nobody"]);
 }
 
 #[test]
@@ -551,14 +627,14 @@ fn poller_passes() {
 
 #[test]
 fn barrier_after_change_is_needed() {
-    for model in [PAIR, SEMAPHORE, SUM, FULL, POLLER] {
+    for model in [PAIR, SEMAPHORE, SUM, LARGE, POLLER] {
         model.fails(Part::BarrierAfterChange, ASLEEP);
     }
 }
 
 #[test]
 fn barrier_in_announce_is_needed() {
-    for model in [PAIR, SEMAPHORE, SUM, FULL] {
+    for model in [PAIR, SEMAPHORE, SUM, LARGE] {
         model.fails(Fault::NoBarrierInAnnounce, ASLEEP);
     }
 }
@@ -566,6 +642,11 @@ fn barrier_in_announce_is_needed() {
 #[test]
 fn barrier_in_poll_wait_is_needed() {
     POLLER.fails(Fault::NoBarrierInPollWait, ASLEEP);
+}
+
+#[test]
+fn release_is_needed() {
+    PARCELS.fails(Part::StoreRelease, SHARED);
 }
 
 #[test]

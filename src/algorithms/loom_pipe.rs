@@ -284,7 +284,7 @@ impl Current {
     /// `Pipe::release` of one of the `count`.
     fn leave(&self, count: &AtomicU64) {
         let pipe = &self.pipe;
-        let holders = pipe.rd_wait.lock();
+        let mut holders = pipe.rd_wait.lock();
         count.store(count.load(Relaxed) - 1, Release);
         let whom = if pipe.has(PipeFault::LeaveWakesOne) {
             Whom::First
@@ -292,7 +292,8 @@ impl Current {
             Whom::All
         };
         if pipe.has_readers() != pipe.has_writers() {
-            self.rd_wait().wake_locked(holders, Added, whom);
+            self.rd_wait().wake_locked(&mut holders, Added, whom);
+            drop(holders);
             self.wr_wait().wake(Taken, whom);
         }
     }

@@ -13,5 +13,6 @@ pub(crate) mod ring;
 
 /// The kernel's atomics. The host has its own under this name, with the same names in it.
 mod sync {
-    pub(crate) use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
+    pub(crate) use core::marker::{Send, Sync};
+    pub(crate) use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 }

@@ -12,9 +12,9 @@ use crate::{
         live::{self, impl_live},
         poll::{PollEvent, PollEvents, PollTable},
         stream::{Destination, Source},
-        wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
+        wait_queue::{new_wait_queue, Locked, Wait, WaitQueue, Waited, Wake}, //
     },
-    algorithms::counter::{Change, Count, Mode, Queue, Word},
+    algorithms::counter::{self, Change, Count, Mode, Upper, Word},
     objects::tally::Tally, //
 };
 use kernel::{
@@ -30,11 +30,12 @@ use kernel::{
 /// Readers and writers stand on one queue and are woken whoever comes: as in the original, where
 /// exclusive sleepers would hide a wake-up from those behind an `EPOLLEXCLUSIVE` watcher.
 ///
-/// The count is no business of the queue's lock: `algorithms/counter.rs` tells how the two meet.
+/// The count is the business of the queue's lock only while somebody waits: `algorithms/counter.rs` tells how the
+/// two meet.
 #[pin_data]
 pub(crate) struct Counter {
     count: Word,
-    /// Who waits for the count to change. Its lock guards who is on it, and nothing else.
+    /// Who waits for the count to change. Its lock guards who is on it, and the count while that is locked.
     #[pin]
     wqh: WaitQueue<()>,
     entry: live::Entry<Self, Kind>,
@@ -42,10 +43,11 @@ pub(crate) struct Counter {
 
 impl_live!(Counter, entry, Kind);
 
-/// What does not change about a counter. Beside the number of its entry there is room for it: with its reference
+/// What else there is to a counter. Beside the number of its entry there is room for it: with its reference
 /// count a counter takes 64 bytes, as the original does.
 pub(crate) struct Kind {
     mode: Mode,
+    upper: Upper,
     /// Whether it is that of `/dev/ipcdemo-counter`, which is not listed.
     shared: bool,
 }
@@ -103,25 +105,14 @@ impl Counter {
             pin_init!(Self {
                 count: Word::new(Count::new(count)),
                 wqh <- new_wait_queue!((), "Counter::wqh"),
-                entry: live::Entry::with(Kind { mode, shared }),
+                entry: live::Entry::with(Kind {
+                    mode,
+                    upper: Upper::default(),
+                    shared,
+                }),
             }),
             GFP_KERNEL_ACCOUNT,
         )
-    }
-
-    /// What a read takes.
-    pub(crate) fn mode(&self) -> Mode {
-        self.entry.beside().mode
-    }
-
-    /// The count.
-    pub(crate) fn count(&self) -> u64 {
-        self.count.get().get()
-    }
-
-    /// How many entries are on the queue.
-    pub(crate) fn count_waiters(&self) -> usize {
-        self.wqh.lock().count_entries()
     }
 }
 
@@ -133,30 +124,43 @@ fn event(change: Change) -> PollEvent {
     }
 }
 
-/// Apart from reads and writes, most of which meet nobody.
-#[inline(never)]
-fn wake(queue: &WaitQueue<()>, event: PollEvent) {
-    queue.wake(&Wake::one().key(event));
-}
-
-impl Queue for WaitQueue<()> {
-    type Interrupted = Error;
+impl counter::Counter for Counter {
+    type Error = Error;
+    type Locked<'a> = Locked<'a, ()>;
 
     #[inline]
-    fn is_active(&self) -> bool {
-        self.is_active()
+    fn word(&self) -> &Word {
+        &self.count
     }
 
     #[inline]
-    fn wake(&self, change: Change) {
-        wake(self, event(change));
+    fn upper(&self) -> &Upper {
+        &self.entry.beside().upper
+    }
+
+    #[inline]
+    fn is_active(&self) -> bool {
+        self.wqh.is_active()
+    }
+
+    #[inline]
+    fn locked<R: Send>(&self, f: impl FnOnce(&mut Self::Locked<'_>) -> R + Send) -> R {
+        self.wqh.locked(f)
+    }
+
+    #[inline]
+    fn wake(&self, queue: &mut Locked<'_, ()>, change: Change) -> bool {
+        queue.wake(&Wake::one().key(event(change)))
     }
 
     /// C: `wait_event_interruptible_locked_irq`, whose entries stand at the tail, too.
     #[inline]
     fn wait_until(&self, mut condition: impl FnMut() -> bool) -> Result {
         let condition = || condition().then_some(());
-        match self.wait_until(&Wait::interruptible().at_tail(), condition) {
+        match self
+            .wqh
+            .wait_until(&Wait::interruptible().at_tail(), condition)
+        {
             Waited::Done(..) => Ok(()),
             Waited::Signal(_) | Waited::TimedOut(_) => Err(ERESTARTSYS),
         }
@@ -164,57 +168,79 @@ impl Queue for WaitQueue<()> {
 }
 
 impl Counter {
-    /// Takes the count, or one in semaphore mode; waits while it is 0.
-    ///
-    /// A buffer that turns out to be bad is noticed after the count was taken, as in the original.
-    ///
-    /// C: `eventfd_read`.
-    #[inline]
-    fn take(
-        &self,
-        queue: &impl Queue<Interrupted = Error>,
-        request: &IoRequest<'_>,
-        to: &mut impl Destination,
-    ) -> Result<usize> {
-        if to.len() < size_of::<u64>() {
-            return Err(EINVAL);
-        }
-        let taken = self
-            .count
-            .read(self.mode(), queue, !request.is_nonblocking())?
-            .ok_or(EAGAIN)?;
-
-        if to.write_word(taken) {
-            Ok(size_of::<u64>())
-        } else {
-            Err(EFAULT)
-        }
+    /// What a read takes.
+    pub(crate) fn mode(&self) -> Mode {
+        self.entry.beside().mode
     }
 
-    /// Adds eight bytes' worth to the count; waits while there is no room for it.
-    ///
-    /// The length is judged before the buffer is touched.
-    ///
-    /// C: `eventfd_write`.
-    #[inline]
-    fn add(
-        &self,
-        queue: &impl Queue<Interrupted = Error>,
-        request: &IoRequest<'_>,
-        from: &mut impl Source,
-    ) -> Result<usize> {
-        if from.len() != size_of::<u64>() {
-            return Err(EINVAL);
-        }
-        let value = from.read_word().ok_or(EFAULT)?;
+    /// The count.
+    pub(crate) fn count(&self) -> u64 {
+        counter::get(self).get()
+    }
+
+    /// How many entries are on the queue.
+    pub(crate) fn count_waiters(&self) -> usize {
+        self.wqh.lock().count_entries()
+    }
+}
+
+/// Takes the count, or one in semaphore mode; waits while it is 0.
+///
+/// A buffer that turns out to be bad is noticed after the count was taken, as in the original.
+///
+/// C: `eventfd_read`.
+#[inline]
+fn take(
+    counter: &impl counter::Counter<Error = Error>,
+    mode: Mode,
+    request: &IoRequest<'_>,
+    to: &mut impl Destination,
+) -> Result<usize> {
+    if to.len() < size_of::<u64>() {
+        return Err(EINVAL);
+    }
+    let request = *request;
+    let taken = counter::read(counter, mode, move || may_wait(request))?;
+    if to.write_word(taken) {
+        Ok(size_of::<u64>())
+    } else {
+        Err(EFAULT)
+    }
+}
+
+/// Adds eight bytes' worth to the count; waits while there is no room for it.
+///
+/// The length is judged before the buffer is touched.
+///
+/// C: `eventfd_write`.
+#[inline]
+fn add(
+    counter: &impl counter::Counter<Error = Error>,
+    request: &IoRequest<'_>,
+    from: &mut impl Source,
+) -> Result<usize> {
+    if from.len() != size_of::<u64>() {
+        return Err(EINVAL);
+    }
+    let value = from.read_word().ok_or(EFAULT)?;
+    let request = *request;
+    counter::write(counter, value, move |value| {
+        // What fits nowhere is not waited for.
         if value > Count::MAX {
             return Err(EINVAL);
         }
-        self.count
-            .write(value, queue, !request.is_nonblocking())?
-            .ok_or(EAGAIN)?;
-        Ok(size_of::<u64>())
+        may_wait(request)
+    })?;
+    Ok(size_of::<u64>())
+}
+
+/// Whether a request may wait.
+#[inline]
+fn may_wait(request: IoRequest<'_>) -> Result {
+    if request.is_nonblocking() {
+        return Err(EAGAIN);
     }
+    Ok(())
 }
 
 #[vtable]
@@ -225,12 +251,12 @@ impl FileOperations for Counter {
 
     #[inline]
     fn read(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
-        self.take(&self.wqh, request, to)
+        take(self, self.mode(), request, to)
     }
 
     #[inline]
     fn write(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
-        self.add(&self.wqh, request, from)
+        add(self, request, from)
     }
 
     /// Readable above 0, writable below the maximum. `EPOLLERR` would tell of an overflow, which
@@ -240,12 +266,12 @@ impl FileOperations for Counter {
     fn poll<'file>(&'file self, _file: &LocalFile, table: &PollTable<'file>) -> PollEvents {
         table.register(&self.wqh);
         // A write before this look is seen by it, a write after it finds the poller on the queue.
-        let count = self.count.get();
         let mut events = PollEvents::default();
-        if count.is_readable() {
+        let (readable, writable) = counter::readiness(self);
+        if readable {
             events |= PollEvent::In;
         }
-        if count.is_writable() {
+        if writable {
             events |= PollEvent::Out;
         }
         events
@@ -279,20 +305,33 @@ struct Tallied {
     tally: Arc<Tally>,
 }
 
-impl Queue for Tallied {
-    type Interrupted = Error;
+impl counter::Counter for Tallied {
+    type Error = Error;
+    type Locked<'a> = Locked<'a, ()>;
 
-    fn is_active(&self) -> bool {
-        self.counter.wqh.is_active()
+    fn word(&self) -> &Word {
+        self.counter.word()
     }
 
-    fn wake(&self, change: Change) {
+    fn upper(&self) -> &Upper {
+        self.counter.upper()
+    }
+
+    fn is_active(&self) -> bool {
+        self.counter.is_active()
+    }
+
+    fn locked<R: Send>(&self, f: impl FnOnce(&mut Self::Locked<'_>) -> R + Send) -> R {
+        self.counter.locked(f)
+    }
+
+    fn wake(&self, queue: &mut Locked<'_, ()>, change: Change) -> bool {
         let wake = Wake::one().key(event(change));
-        self.tally.wake(&self.counter.wqh, &wake);
+        self.tally.wake_locked(queue, &wake) > 0
     }
 
     fn wait_until(&self, condition: impl FnMut() -> bool) -> Result {
-        Queue::wait_until(&self.counter.wqh, condition)
+        self.counter.wait_until(condition)
     }
 }
 
@@ -304,13 +343,13 @@ impl FileOperations for Tallied {
     const VECTORED_WRITE: bool = Counter::VECTORED_WRITE;
 
     fn read(&self, request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
-        let taken = self.counter.take(self, request, to)?;
+        let taken = take(self, self.counter.mode(), request, to)?;
         self.tally.add_read(taken);
         Ok(taken)
     }
 
     fn write(&self, request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
-        let added = self.counter.add(self, request, from)?;
+        let added = add(self, request, from)?;
         self.tally.add_written(added);
         Ok(added)
     }

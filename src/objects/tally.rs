@@ -6,7 +6,7 @@
 //! made. Objects that were made without one do not count, and take no time for it.
 
 use crate::{
-    abstractions::wait_queue::{WaitQueue, Wake},
+    abstractions::wait_queue::{Locked, WaitQueue, Wake},
     bindings::ipcdemo_tallied_args, //
 };
 use kernel::{
@@ -72,8 +72,16 @@ impl Tally {
     ///
     /// Context: as [`WaitQueue::wake`].
     pub(crate) fn wake<T>(&self, queue: &WaitQueue<T>, wake: &Wake) {
-        let report = queue.lock().wake_and_report(wake);
+        queue.locked(|queue| {
+            self.wake_locked(queue, wake);
+        });
+    }
+
+    /// As [`Tally::wake`], for who has the lock. Tells how many entries the walk came to.
+    pub(crate) fn wake_locked<T>(&self, queue: &mut Locked<'_, T>, wake: &Wake) -> u32 {
+        let report = queue.wake_and_report(wake);
         self.woken.add(report.woken.into());
+        report.walked
     }
 
     /// What the sums are.

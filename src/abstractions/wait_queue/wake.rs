@@ -195,7 +195,7 @@ impl Call<'_> {
 /// they were woken, or when a function says so by a negative value. A task that was made runnable by
 /// somebody else in the meantime says it was not woken, and the walk goes on to the next.
 ///
-/// Without `TELL` the report says nothing.
+/// Gives nothing if nobody is on the queue. Without `TELL` the report says nothing else.
 ///
 /// C: `__wake_up_common` in `kernel/sched/wait.c`.
 ///
@@ -204,11 +204,11 @@ impl Call<'_> {
 /// - `head` is a valid, initialized wait queue head, whose lock this thread holds, interrupts off.
 /// - Each entry on it is valid and has a wake function, which may be called and takes no other entry off
 ///   the queue.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn walk<const TELL: bool>(
     head: *mut kernel::bindings::wait_queue_head,
     wake: &Wake,
-) -> Report {
+) -> Option<Report> {
     let mut report = Report::default();
     let mut left = wake.nr_exclusive;
     // The key travels as a pointer: `poll_to_key`.
@@ -217,6 +217,14 @@ pub(super) unsafe fn walk<const TELL: bool>(
     let list = unsafe { &raw mut (*head).head };
     // SAFETY: The list is initialized.
     let mut next = unsafe { (*list).next };
+    if ptr::eq(next, list) {
+        return None;
+    }
+    // aio and io_uring may answer a wake-up by signalling an eventfd, which may wake others, and
+    // so on until the stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c.
+    //
+    // SAFETY: The current task may set its own flag.
+    unsafe { bindings::set_in_eventfd(true) };
     while !ptr::eq(next, list) {
         // SAFETY: `next` is not the head, so that it is the link of a valid entry.
         let entry = unsafe { container_of!(next, kernel::bindings::wait_queue_entry, entry) };
@@ -272,7 +280,9 @@ pub(super) unsafe fn walk<const TELL: bool>(
             }
         }
     }
-    report
+    // SAFETY: As above.
+    unsafe { bindings::set_in_eventfd(false) };
+    Some(report)
 }
 
 impl Report {
