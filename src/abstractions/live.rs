@@ -213,7 +213,7 @@ struct Lock;
 impl Lock {
     #[inline]
     fn take() -> Self {
-        // SAFETY: Process context, by the contexts of the functions below.
+        // SAFETY: Process context, by the contexts of the functions below: no interrupt takes it.
         unsafe { bindings::live_lock() };
         Self
     }
@@ -229,7 +229,7 @@ impl Drop for Lock {
 
 /// Puts an object on the list of its kind, which holds a reference to it until it is removed.
 ///
-/// Context: process context; may sleep.
+/// Context: process context.
 ///
 /// Errors: `EBUSY` if it is on the list already, or no number is free.
 pub(crate) fn add<T: Live>(object: Arc<T>) -> Result {
@@ -261,7 +261,7 @@ pub(crate) fn add<T: Live>(object: Arc<T>) -> Result {
 /// Takes an object off the list of its kind, if it is on it. Who calls this during an [`add`] of the object
 /// may find it to be on the list or not.
 ///
-/// Context: process context; may sleep.
+/// Context: process context.
 pub(crate) fn remove<T: Live>(object: &T) -> Option<Arc<T>> {
     let entry = object.entry();
     if entry.number() == 0 {
@@ -286,25 +286,43 @@ pub(crate) fn remove<T: Live>(object: &T) -> Option<Arc<T>> {
 
 /// Calls `f` with the objects whose numbers are above `after`, in order, until it breaks off.
 ///
-/// `f` may neither add nor remove an object. It goes through all objects before `after`, so that to list `n` of
-/// them in pages is in the order of `n * n`.
+/// `f` may neither sleep, nor add or remove an object. Every now and then others get the lock. Each time it begins
+/// anew with what is before, so that to list `n` of them is in the order of `n * n`.
 ///
-/// Context: process context; may sleep.
-pub(crate) fn for_each_after<T: Live>(after: u32, f: &mut dyn FnMut(u32, &T) -> ControlFlow<()>) {
+/// Context: process context.
+pub(crate) fn for_each_after<T: Live>(
+    mut after: u32,
+    f: &mut dyn FnMut(u32, &T) -> ControlFlow<()>,
+) {
     let list = T::list();
-    let _lock = Lock::take();
-    let mut previous = None;
-    // SAFETY: The lock is held, so that what is on the list stays there, and alive.
-    while let Some(object) = unsafe { *list.links(previous, None).0 } {
-        previous = Some(object);
-        // SAFETY: As above.
-        let object = unsafe { object.as_ref() };
-        let number = object.entry().number();
-        if number > after && f(number, object).is_break() {
-            break;
+    let mut left = 0;
+    while left == 0 {
+        left = AT_ONCE;
+        let _lock = Lock::take();
+        let mut previous = None;
+        // SAFETY: The lock is held, so that what is on the list stays there, and alive.
+        while let Some(object) = unsafe { *list.links(previous, None).0 } {
+            previous = Some(object);
+            // SAFETY: As above.
+            let object = unsafe { object.as_ref() };
+            let number = object.entry().number();
+            if number <= after {
+                continue;
+            }
+            if left == 0 {
+                break;
+            }
+            if f(number, object).is_break() {
+                return;
+            }
+            after = number;
+            left -= 1;
         }
     }
 }
+
+/// How many objects are looked at before others get the lock.
+const AT_ONCE: u32 = 64;
 
 #[kunit_tests(ipcdemo_live)]
 mod tests {
@@ -332,6 +350,17 @@ mod tests {
             Err(_) => ControlFlow::Break(()),
         });
         Ok(all)
+    }
+
+    /// How many are on the list, which are the first ones in the order of their values.
+    fn count_listed() -> u32 {
+        let mut count = 0;
+        for_each_after::<Probe>(0, &mut |_, probe| {
+            assert_eq!(probe.value, count);
+            count += 1;
+            ControlFlow::Continue(())
+        });
+        count
     }
 
     /// One test, as there is one list.
@@ -377,6 +406,21 @@ mod tests {
         add(probes[2].clone())?;
         assert!(listed(0)?[..] == [(1, 12)]);
         remove(&*probes[2]);
+
+        let mut many = KVec::new();
+        for value in 0..2 * AT_ONCE + 1 {
+            many.push(probe(value)?, GFP_KERNEL)?;
+        }
+        for count in [AT_ONCE - 1, 1, AT_ONCE, 1] {
+            let before = count_listed();
+            for probe in &many[before as usize..][..count as usize] {
+                add(probe.clone())?;
+            }
+            assert_eq!(count_listed(), before + count);
+        }
+        for probe in &many {
+            remove(&**probe);
+        }
         Ok(())
     }
 }

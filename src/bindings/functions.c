@@ -15,7 +15,7 @@
 /* Who is on the lists of those who want SIGIO: src/abstractions/fasync.rs. */
 DEFINE_MUTEX(ipcdemo_fasync_mutex);
 /* The lists of the live objects: src/abstractions/live.rs. */
-DEFINE_MUTEX(ipcdemo_live_mutex);
+DEFINE_SPINLOCK(ipcdemo_live_spinlock);
 /* Where the pipes' file system is mounted: src/abstractions/pipe_fs.rs. */
 DEFINE_MUTEX(ipcdemo_mount_mutex);
 

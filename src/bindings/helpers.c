@@ -50,12 +50,12 @@ __helper void ipcdemo_helper_fasync_unlock(void)
 
 __helper void ipcdemo_helper_live_lock(void)
 {
-	mutex_lock(&ipcdemo_live_mutex);
+	spin_lock(&ipcdemo_live_spinlock);
 }
 
 __helper void ipcdemo_helper_live_unlock(void)
 {
-	mutex_unlock(&ipcdemo_live_mutex);
+	spin_unlock(&ipcdemo_live_spinlock);
 }
 
 __helper void ipcdemo_helper_mount_lock(void)

@@ -12,8 +12,8 @@
 #include <linux/wait.h>
 
 extern struct mutex ipcdemo_fasync_mutex;
-extern struct mutex ipcdemo_live_mutex;
 extern struct mutex ipcdemo_mount_mutex;
+extern spinlock_t ipcdemo_live_spinlock;
 
 bool ipcdemo_helper_eventfd_signal_allowed(void);
 bool ipcdemo_helper_in_task(void);
