@@ -14,7 +14,7 @@ use crate::{
         file::{FileOperations, Seek},
         live,
         misc_node::{self, MiscNode, Shared},
-        pipe_fs::Mount,
+        pipe_fs::LazyMount,
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr}, //
     },
     algorithms::counter::Mode,
@@ -81,7 +81,7 @@ use kernel::{
         LocalFile, //
     },
     prelude::*,
-    sync::{aref::ARef, Arc, SetOnce}, //
+    sync::{aref::ARef, Arc}, //
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -220,7 +220,7 @@ impl misc_node::Node for Factory {
 struct Maker {
     shop: Arc<Shop>,
     /// The file system that pipes live in, once one was made. It would come and go with each pipe otherwise.
-    mount: SetOnce<Mount>,
+    mount: LazyMount,
     /// Who is charged for pipes, most often.
     account: Account,
 }
@@ -229,19 +229,9 @@ impl Maker {
     fn new(shop: &Arc<Shop>) -> Result<Self> {
         Ok(Self {
             shop: shop.clone(),
-            mount: SetOnce::new(),
+            mount: LazyMount::new(),
             account: Account::open(&shop.limits)?,
         })
-    }
-
-    fn mount(&self) -> Result<Mount> {
-        if let Some(mount) = self.mount.as_ref() {
-            return Ok(mount.clone());
-        }
-        let mount = Mount::pin()?;
-        // Whoever comes first: one stays.
-        self.mount.populate(mount.clone());
-        Ok(mount)
     }
 }
 
@@ -343,8 +333,8 @@ fn make_pipe(maker: &Maker, ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> 
     if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_PIPE_DIRECT) != 0 {
         return Err(EINVAL);
     }
-    let (read_end, write_end) =
-        Pipe::create(maker.mount()?, &maker.account, args.size, args.flags, tally)?;
+    let mount = maker.mount.get()?;
+    let (read_end, write_end) = Pipe::create(mount, &maker.account, args.size, args.flags, tally)?;
     let fd_flags = args.flags & flags::O_CLOEXEC;
     let read_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
     let write_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;

@@ -3,9 +3,9 @@
 //! A file system that nobody can mount, of inodes that are FIFOs to whoever looks at them. The
 //! kernel's own pipes live in such a one.
 //!
-//! The file system is mounted while there is a [`Mount`] or anything that leads to one of its inodes:
-//! an open file, a descriptor made with `O_PATH`, a look at `/proc/PID/fd`. All that time the module
-//! stays loaded, because the file system's type has an owner.
+//! The file system is mounted while there is a [`Mount`]. Longer than that it is there for whatever leads to
+//! one of its inodes: an open file, a descriptor made with `O_PATH`, a look at `/proc/PID/fd`. All that time
+//! the module stays loaded, because the file system's type has an owner.
 //!
 //! C headers: [`include/linux/pseudo_fs.h`](srctree/include/linux/pseudo_fs.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h).
@@ -30,7 +30,7 @@ use kernel::{
     macros::kunit_tests,
     module::this_module,
     prelude::*,
-    sync::{aref::ARef, atomic::Relaxed, Arc, Refcount},
+    sync::{aref::ARef, atomic::Relaxed, Arc, Refcount, SetOnce},
     types::{ForeignOwnable, Opaque}, //
 };
 
@@ -106,9 +106,6 @@ unsafe extern "C" fn destroy_inode(inode: *mut kernel::bindings::inode) {
         kernel::bindings::free_inode_nonrcu(inode);
         if !object.is_null() {
             ((*operations).drop_object)(object);
-            // INVARIANT: `new_inode` left its pin to the inode. The path that led to it still has the mount, which is
-            // not unmounted before this has returned.
-            drop(Mount(()));
         }
     }
 }
@@ -252,8 +249,11 @@ impl Mount {
     /// C: `simple_pin_fs` in `fs/libfs.c`. But files on a mount that `kern_mount` made are closed without
     /// taking the lock of all mounts.
     pub(crate) fn pin() -> Result<Self> {
+        Self::pin_locked(&MountLock::take())
+    }
+
+    fn pin_locked(_lock: &MountLock) -> Result<Self> {
         let pins = PIPE_FS.pins();
-        let _lock = MountLock::take();
         if pins.as_atomic().load(Relaxed) > 0 {
             pins.inc();
         } else {
@@ -274,14 +274,6 @@ impl Mount {
     }
 }
 
-impl Clone for Mount {
-    fn clone(&self) -> Self {
-        PIPE_FS.pins().inc();
-        // INVARIANT: There is one more pin now.
-        Self(())
-    }
-}
-
 impl Drop for Mount {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the pin is ours to give back.
@@ -294,6 +286,35 @@ impl Drop for Mount {
         drop(lock);
         // SAFETY: `kern_mount` made it, and it is given back this once.
         unsafe { kernel::bindings::kern_unmount(mount) };
+    }
+}
+
+/// A [`Mount`] for when it is needed first.
+pub(crate) struct LazyMount(SetOnce<Mount>);
+
+impl LazyMount {
+    /// One that mounts nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self(SetOnce::new())
+    }
+
+    /// Gives the mount. Context, errors and what has to be heeded: as of [`Mount::pin`].
+    #[inline]
+    pub(crate) fn get(&self) -> Result<&Mount> {
+        match self.0.as_ref() {
+            Some(mount) => Ok(mount),
+            None => self.first(),
+        }
+    }
+
+    #[cold]
+    fn first(&self) -> Result<&Mount> {
+        let lock = MountLock::take();
+        if self.0.as_ref().is_none() {
+            self.0.populate(Mount::pin_locked(&lock)?);
+        }
+        // Who populates it has the lock, so that nobody is in the middle of that.
+        self.0.as_ref().ok_or(ENOMEM)
     }
 }
 
@@ -315,10 +336,10 @@ impl Drop for MountLock {
     }
 }
 
-/// Makes an inode for `object`, which keeps the file system mounted.
+/// Makes an inode for `object`.
 ///
 /// C: `get_pipe_inode` in `fs/pipe.c`.
-fn new_inode<T: Openable>(mount: Mount, object: Arc<T>) -> Result<InodeRef> {
+fn new_inode<T: Openable>(mount: &Mount, object: Arc<T>) -> Result<InodeRef> {
     // It is none, but all that an inode of its kind needs that is on no list.
     //
     // SAFETY: The mount is valid, and so is its super block.
@@ -333,24 +354,18 @@ fn new_inode<T: Openable>(mount: Mount, object: Arc<T>) -> Result<InodeRef> {
         (*raw).i_mode |= kernel::bindings::S_IFIFO as kernel::bindings::umode_t;
         (*raw).i_flags = 0;
     }
-    // `destroy_inode` gives it back.
-    forget(mount);
     Ok(inode)
 }
 
 /// Makes the first file on an inode, for writing.
 ///
 /// Who opens the inode again finds `object` by itself.
-fn first_file<T: Openable>(
-    mount: *mut kernel::bindings::vfsmount,
-    inode: InodeRef,
-    open_flags: u32,
-) -> Result<ARef<File>> {
+fn first_file<T: Openable>(mount: &Mount, inode: InodeRef, open_flags: u32) -> Result<ARef<File>> {
     // SAFETY: All is valid. If there is a file, it owns the reference to the inode.
     let file = from_err_ptr(unsafe {
         kernel::bindings::alloc_file_pseudo(
             inode.0.as_ptr(),
-            mount,
+            mount.as_ptr(),
             c"".as_char_ptr(),
             open_flags as c_int,
             InodeVtable::<T>::file_operations(),
@@ -405,14 +420,13 @@ unsafe fn start<T: Openable>(file: *mut kernel::bindings::file) -> Result<ARef<F
 ///
 /// C: `create_pipe_files` in `fs/pipe.c`.
 pub(crate) fn create<T: Openable>(
-    mount: Mount,
+    mount: &Mount,
     object: Arc<T>,
     open_flags: u32,
 ) -> Result<(ARef<File>, ARef<File>)> {
-    let at = mount.as_ptr();
     let inode = new_inode(mount, object)?;
     let write_flags = flags::O_WRONLY | open_flags & (flags::O_NONBLOCK | flags::O_DIRECT);
-    let write = first_file::<T>(at, inode, write_flags)?;
+    let write = first_file::<T>(mount, inode, write_flags)?;
     let read_flags = flags::O_RDONLY | open_flags & flags::O_NONBLOCK;
     let read = second_file::<T>(&write, read_flags)?;
     Ok((read, write))
@@ -551,7 +565,7 @@ mod tests {
         let mount = Mount::pin()?;
         let (log, probe) = probe()?;
         let flags = flags::O_NONBLOCK | flags::O_DIRECT | flags::O_APPEND;
-        let (read, write) = create(mount.clone(), probe, flags)?;
+        let (read, write) = create(&mount, probe, flags)?;
 
         assert!(inode(&read) == inode(&write));
         // SAFETY: The inode is valid as long as the files are open.
@@ -583,8 +597,8 @@ mod tests {
     #[test]
     fn each_pair_has_an_inode_of_its_own() -> Result {
         let mount = Mount::pin()?;
-        let (first_read, first_write) = create(mount.clone(), probe()?.1, 0)?;
-        let (read, write) = create(mount.clone(), probe()?.1, 0)?;
+        let (first_read, first_write) = create(&mount, probe()?.1, 0)?;
+        let (read, write) = create(&mount, probe()?.1, 0)?;
         assert!(inode(&read) != inode(&first_read));
         assert!(*name::<64>(&read)? != *name::<64>(&first_read)?);
         for file in [first_read, first_write, read, write] {
@@ -596,7 +610,7 @@ mod tests {
     #[test]
     fn a_name_needs_room() -> Result {
         let mount = Mount::pin()?;
-        let (read, write) = create(mount.clone(), probe()?.1, 0)?;
+        let (read, write) = create(&mount, probe()?.1, 0)?;
         assert!(name::<4>(&read).err() == Some(ENAMETOOLONG));
         close(read);
         close(write);
@@ -624,7 +638,7 @@ mod tests {
     fn a_refused_open_leaves_nothing() -> Result {
         let mount = Mount::pin()?;
         let (log, probe) = probe()?;
-        let (read, write) = create(mount.clone(), probe, 0)?;
+        let (read, write) = create(&mount, probe, 0)?;
         let before = references();
         log.refuses.store(true, Relaxed);
         // SAFETY: They are those of an open file.
@@ -643,14 +657,13 @@ mod tests {
     }
 
     /// What leads to an inode as a descriptor made with `O_PATH` does, holds it and the module, and
-    /// the object can be opened through it. As long as there is an inode there is one mount.
+    /// the object can be opened through it, mounted or not.
     #[test]
     fn an_inode_can_be_opened_again() -> Result {
-        let mount = Mount::pin()?;
-        let at = mount.as_ptr();
         let before = references();
+        let mount = Mount::pin()?;
         let (log, probe) = probe()?;
-        let (read, write) = create(mount, probe, 0)?;
+        let (read, write) = create(&mount, probe, 0)?;
         assert_eq!((pipe_mark(&read), pipe_mark(&write)), (0, 0));
         // SAFETY: The file is open, and its path is held.
         let (path, cred) = unsafe {
@@ -660,8 +673,9 @@ mod tests {
         };
         close(read);
         close(write);
+        drop(mount);
         assert_eq!(log.dropped.load(Relaxed), 0);
-        assert!(Mount::pin()?.as_ptr() == at);
+        assert!(references() > before);
 
         // SAFETY: The path and the credentials are held, and given back once.
         let again = unsafe {
@@ -677,8 +691,7 @@ mod tests {
         close(again);
         assert_eq!(log.releases(), [1, 1, 1]);
         assert_eq!(log.dropped.load(Relaxed), 1);
-        // The pin is gone, and so is the mount with what it held of the module.
-        assert!(references() < before);
+        assert_eq!(references(), before);
         Ok(())
     }
 
@@ -687,7 +700,7 @@ mod tests {
     fn whoever_is_last_gives_back_the_module() -> Result {
         let before = references();
         for write_is_last in [false, true] {
-            let (read, write) = create(Mount::pin()?, probe()?.1, 0)?;
+            let (read, write) = create(&Mount::pin()?, probe()?.1, 0)?;
             assert!(references() > before);
             let (first, last) = if write_is_last {
                 (read, write)

@@ -56,7 +56,7 @@ use kernel::{
     seq_print,
     sync::{
         aref::ARef,
-        atomic::{Acquire, Atomic, Full, Relaxed},
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
         Arc, //
     },
     uaccess::{UserPtr, UserSlice}, //
@@ -132,7 +132,7 @@ impl Pipe {
     ///
     /// C: `create_pipe_files`.
     pub(crate) fn create(
-        mount: Mount,
+        mount: &Mount,
         account: &Account,
         size: u32,
         open_flags: u32,
@@ -329,11 +329,24 @@ impl Pipe {
     }
 
     /// Takes one from one of the counts that `rd_wait`'s lock guards. Gives what is left.
-    fn sub(_lock: &mut Guard<'_, Holders>, count: &Atomic<u32>) -> u32 {
-        // Pairs with the acquire in `has_writers`: who sees it sees what was written before. And with the barrier in
-        // `Wait::announce` (src/abstractions/wait_queue/wait.rs): who is put on a queue after the look whether
-        // anybody is there sees it.
-        count.fetch_sub(1, Full).wrapping_sub(1)
+    fn sub(lock: &mut Guard<'_, Holders>, count: &Atomic<u32>) -> u32 {
+        let left = count.load(Relaxed).wrapping_sub(1);
+        Self::set(lock, count, left, false);
+        left
+    }
+
+    /// Sets one of the counts that `rd_wait`'s lock guards. Who then looks without `wr_wait`'s lock whether
+    /// anybody is on that queue has to say so.
+    #[inline]
+    fn set(_lock: &mut Guard<'_, Holders>, count: &Atomic<u32>, left: u32, looks: bool) {
+        // Pairs with the acquire in `has_writers`: who sees it sees what was written before. Full, it pairs with the
+        // barrier in `Wait::announce` (src/abstractions/wait_queue/wait.rs), too: who is put on the queue after
+        // the look sees it.
+        if looks {
+            count.xchg(left, Full);
+        } else {
+            count.store(left, Release);
+        }
     }
 
     /// Sleeps until somebody has opened the other end since, whether they are still there or not.
@@ -1050,13 +1063,16 @@ impl FileOperations for Pipe {
     #[inline(always)]
     fn release(&self, access: Access) {
         let mut holders = self.rd_wait.lock();
+        let readers = self.readers.load(Relaxed) - u32::from(access.read);
+        let writers = self.writers.load(Relaxed) - u32::from(access.write);
+        // Who is at the other end, and alone now, has to hear of it.
+        let alone = (readers == 0) != (writers == 0);
         if access.read {
-            Self::sub(&mut holders, &self.readers);
+            Self::set(&mut holders, &self.readers, readers, alone);
         }
         if access.write {
-            Self::sub(&mut holders, &self.writers);
+            Self::set(&mut holders, &self.writers, writers, alone);
         }
-        let alone = self.has_readers() != self.has_writers();
         if alone && self.rd_wait.is_active() {
             holders.wake(&Wake::all());
         }
