@@ -349,20 +349,39 @@ impl PageRing {
         patience: Patience,
         f: impl FnOnce(&mut Both<'_>) -> R,
     ) -> Result<R> {
-        let (mut pages, mut old_pages) = (Pages::new(), Pages::new());
-        // INVARIANT: The claims were just taken.
-        let mut head = Writer::new(self, self.claim(Side::Write, patience)?, &mut pages);
-        let known = self.claim(Side::Read, patience).inspect_err(|_| {
-            head.publish();
-        })?;
+        let [read, write] = [Side::Read, Side::Write].map(|side| self.turn(side, patience));
+        self.word.claim_both(&write, &read)?;
+        // SAFETY: The claims were just taken.
+        Ok(unsafe { self.with_both(f) })
+    }
+
+    /// The same, if nobody is at either end, or is to be next.
+    ///
+    /// Context: may sleep if `f` does.
+    pub(crate) fn try_both<R>(&self, f: impl FnOnce(&mut Both<'_>) -> R) -> Option<R> {
+        self.word.try_claim_both()?;
+        // SAFETY: As above.
+        Some(unsafe { self.with_both(f) })
+    }
+
+    /// Runs `f` with both ends, and lets go of them.
+    ///
+    /// # Safety
+    ///
+    /// Both claims were taken by the caller, who gives them up.
+    unsafe fn with_both<R>(&self, f: impl FnOnce(&mut Both<'_>) -> R) -> R {
+        let mut pages = Pages::new();
+        // INVARIANT: By the function's requirements.
         let mut both = Both {
-            tail: Reader::new(self, known, &mut old_pages),
-            head,
+            ring: self,
+            pages: &mut pages,
+            anew: None,
         };
         let result = f(&mut both);
-        both.tail.publish();
-        both.head.publish();
-        Ok(result)
+        self.word.let_go_both(both.anew);
+        self.pass(Side::Read);
+        self.pass(Side::Write);
+        result
     }
 
     #[inline(always)]
@@ -1146,9 +1165,17 @@ impl<'a> Writer<'a> {
 }
 
 /// Both claims.
+///
+/// # Invariants
+///
+/// Both claims are held. What is in the slots goes with `anew`, if that is something, and with the word's state
+/// otherwise.
 pub(crate) struct Both<'a> {
-    tail: Reader<'a>,
-    head: Writer<'a>,
+    ring: &'a PageRing,
+    /// Memory that is not used any more: freed once the claims are let go of.
+    pages: &'a mut Pages,
+    /// The state that the word is given then.
+    anew: Option<State>,
 }
 
 impl Both<'_> {
@@ -1168,8 +1195,8 @@ impl Both<'_> {
             let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
             more.insert(KVec::from_elem(Slot::EMPTY, max_usage as usize, flags)?)
         };
-        let ring = self.head.ring;
-        let known = ring.state();
+        let ring = self.ring;
+        let known = self.anew.unwrap_or_else(|| ring.state());
         let used = known.occupancy();
         if used > max_usage {
             return Err(EBUSY);
@@ -1182,7 +1209,7 @@ impl Both<'_> {
         // What readers left.
         //
         // SAFETY: The claims are held.
-        unsafe { ring.take_all(self.tail.pages) };
+        unsafe { ring.take_all(self.pages) };
         // SAFETY: With both claims held nobody else looks at the slots, wherever they are.
         // INVARIANT: There are as many slots as there may be buffers.
         unsafe {
@@ -1196,27 +1223,21 @@ impl Both<'_> {
             *ring.more.get() = more;
         }
         ring.max_usage.store(max_usage, Relaxed);
-        self.renew(used, known.end());
+        // INVARIANT: They are in the first slots now.
+        self.anew = Some(State::new(used, known.end()));
         Ok(())
     }
 
     /// Throws away what is inside.
     pub(crate) fn clear(&mut self) {
-        let ring = self.head.ring;
+        let ring = self.ring;
         // SAFETY: With both claims held nobody else looks at the slots, nor at the cursor.
         unsafe {
-            ring.take_all(self.tail.pages);
+            ring.take_all(self.pages);
             *ring.cursor.get() = 0;
         }
-        self.renew(0, 0);
-    }
-
-    /// Starts anew with so many buffers in the first slots.
-    fn renew(&mut self, buffers: u32, end: u32) {
-        self.head.ring.word.renew(buffers, end);
-        // INVARIANT: Nothing was done under the claims since.
-        self.tail.refresh();
-        self.head.refresh();
+        // INVARIANT: Nothing is in the slots.
+        self.anew = Some(State::new(0, 0));
     }
 }
 

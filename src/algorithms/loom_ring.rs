@@ -247,8 +247,8 @@ impl PageRing {
 
     /// `PageRing::both`, `Both::resize`. What is inside has to fit.
     pub(crate) fn resize(&self, task: &Rc<Task>, max_usage: u32) {
-        let mut head = Writer::new(self, self.claim(Side::Write, task));
-        let mut tail = Reader::new(self, self.claim(Side::Read, task));
+        let [read, write] = [Side::Read, Side::Write].map(|side| self.turn(side, task));
+        let Ok(_) = self.word.claim_both(&write, &read);
         let slots = new_slots(max_usage);
         let known = self.state();
         for (slot, n) in slots.iter().zip(0..known.occupancy()) {
@@ -257,15 +257,15 @@ impl PageRing {
             slot.start.set(old.start.get());
             slot.end.set(old.end.get());
         }
-        for slot in self.slots.replace(slots).iter() {
-            tail.freed.extend(slot.take());
-        }
+        let left: Vec<_> = (self.slots.replace(slots).iter())
+            .filter_map(Slot::take)
+            .collect();
         self.max_usage.store(max_usage.into(), Relaxed);
-        self.word.renew(known.occupancy(), known.end());
-        tail.refresh();
-        head.refresh();
-        tail.publish(task);
-        head.publish(task);
+        self.word
+            .let_go_both(Some(State::new(known.occupancy(), known.end())));
+        self.pass(Side::Read, task);
+        self.pass(Side::Write, task);
+        left.into_iter().for_each(|page| self.free(page));
     }
 
     fn claim(&self, side: Side, task: &Rc<Task>) -> State {

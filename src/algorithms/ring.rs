@@ -150,7 +150,7 @@ pub struct State(u64);
 
 impl State {
     /// A ring with so many buffers in its first slots, the last of which ends there.
-    const fn new(buffers: u32, end: u32) -> Self {
+    pub const fn new(buffers: u32, end: u32) -> Self {
         Self(Field::END.set(Field::HEAD.set(0, buffers), end))
     }
 
@@ -203,6 +203,9 @@ impl State {
     fn with_tail(self, tail: Index) -> Self {
         Self(Field::TAIL.set(self.0, tail.0))
     }
+
+    /// Who is at work at both sides.
+    const BOTH: u64 = Side::Read.claim() | Side::Write.claim();
 
     /// Who is at work, and who waits for that.
     const CLAIMS: u64 =
@@ -447,16 +450,44 @@ impl Word {
         .map_err(|_| More)
     }
 
-    /// Starts anew with so many buffers in the first slots, the last of which ends there.
+    /// Takes both sides, if nobody has either or is to have it first.
+    #[inline]
+    pub fn try_claim_both(&self) -> Option<State> {
+        let mut old = State(self.0.load(Relaxed));
+        while !old.is_taken(Side::Read) && !old.is_taken(Side::Write) {
+            // As in `try_claim`.
+            match self.0.cmpxchg(old.0, old.0 | State::BOTH, Acquire) {
+                Ok(_) => return Some(old),
+                Err(now) => old = State(now),
+            }
+        }
+        None
+    }
+
+    /// Takes both sides; waits while somebody has one.
+    pub fn claim_both<T: Turns>(&self, write: &T, read: &T) -> Result<State, T::Interrupted> {
+        if let Some(state) = self.try_claim_both() {
+            return Ok(state);
+        }
+        self.claim(Side::Write, write)?;
+        self.claim(Side::Read, read).inspect_err(|_| {
+            self.let_go(Side::Write);
+            self.pass(write);
+        })
+    }
+
+    /// Lets go of both sides; [`Word::pass`] for either has to follow. It is `anew` then, if that is something.
     ///
-    /// For who has both claims, and keeps them.
-    pub fn renew(&self, buffers: u32, end: u32) {
+    /// For who has both claims.
+    #[inline]
+    pub fn let_go_both(&self, anew: Option<State>) {
         let mut old = self.0.load(Relaxed);
-        while let Err(now) =
-            self.0
-                .cmpxchg(old, State::new(buffers, end).0 | old & State::CLAIMS, Full)
-        {
-            old = now;
+        loop {
+            let state = anew.map_or(old, |state| state.0 | old & State::CLAIMS);
+            match self.0.cmpxchg(old, state & !State::BOTH, Full) {
+                Ok(_) => return,
+                Err(now) => old = now,
+            }
         }
     }
 
@@ -842,8 +873,8 @@ mod tests {
         }
 
         fn resize(&mut self, slots: usize) -> bool {
-            let known = self.word.try_claim(Side::Write).unwrap();
-            assert!(self.word.try_claim(Side::Read).is_some());
+            let known = self.word.try_claim_both().unwrap();
+            assert!(self.word.try_claim_both().is_none());
             let fits = known.occupancy() as usize <= slots;
             if fits {
                 let mut new = std::vec![Slot::default(); slots];
@@ -851,10 +882,9 @@ mod tests {
                     *slot = take(self.slot(known.tail().plus(n)));
                 }
                 self.slots = new;
-                self.word.renew(known.occupancy(), known.end());
             }
-            self.word.let_go(Side::Read);
-            self.word.let_go(Side::Write);
+            let anew = State::new(known.occupancy(), known.end());
+            self.word.let_go_both(fits.then_some(anew));
             fits
         }
     }

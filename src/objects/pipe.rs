@@ -255,23 +255,29 @@ impl Pipe {
     ///
     /// C: `put_pipe_info`.
     fn leave(&self) {
-        let left = self.try_leave(&mut self.rd_wait.lock());
+        let left = self.try_leave(self.rd_wait.lock());
         self.finish_leaving(left);
     }
 
-    /// Takes a file away, if that is not the last one or nothing ever was inside.
+    /// Takes a file away, unless that is the last one and somebody is at the ring.
     #[inline]
-    fn try_leave(&self, holders: &mut Guard<'_, Holders>) -> Left {
+    fn try_leave(&self, mut holders: Guard<'_, Holders>) -> Left {
         if holders.files > 1 {
             holders.files -= 1;
             return Left::Others;
         }
         // Nobody else has it open. Who is just opening it either has the claims already, or finds that there is no
         // file.
-        if !self.ring.is_pristine() || self.ring.max_usage() > DEFAULT_PAGES {
-            return Left::ToClear;
+        if self.ring.is_pristine() && self.ring.max_usage() <= DEFAULT_PAGES {
+            return Left::Nobody(self.end(&mut holders));
         }
-        Left::Nobody(self.end(holders))
+        self.try_clear(holders)
+    }
+
+    #[inline(never)]
+    fn try_clear(&self, holders: Guard<'_, Holders>) -> Left {
+        let left = self.ring.try_both(|both| self.clear(both, holders));
+        left.unwrap_or(Left::ToClear)
     }
 
     /// The last file is gone. Gives the user to be forgotten, if it is one.
@@ -285,7 +291,7 @@ impl Pipe {
     #[inline]
     fn finish_leaving(&self, left: Left) {
         let left = match left {
-            Left::ToClear => self.clear(),
+            Left::ToClear => self.wait_to_clear(),
             left => left,
         };
         if let Left::Nobody(idle) = left {
@@ -294,26 +300,29 @@ impl Pipe {
         }
     }
 
-    /// Takes a file away, with what is inside if it is the last one.
-    #[inline(never)]
-    fn clear(&self) -> Left {
-        let cleared = self.ring.both(Patience::Endless, |both| {
-            let mut holders = self.rd_wait.lock();
-            if holders.files > 1 {
-                holders.files -= 1;
-                return Left::Others;
-            }
-            let idle = self.end(&mut holders);
-            drop(holders);
-            both.clear();
-            if self.ring.max_usage() > DEFAULT_PAGES {
-                // What it was enlarged to nobody pays for any more. It does no harm if this fails.
-                let _ = both.resize(DEFAULT_PAGES);
-            }
-            Left::Nobody(idle)
+    #[cold]
+    fn wait_to_clear(&self) -> Left {
+        let left = self.ring.both(Patience::Endless, |both| {
+            self.clear(both, self.rd_wait.lock())
         });
         // Nothing ends that wait.
-        cleared.unwrap_or(Left::Others)
+        left.unwrap_or(Left::Others)
+    }
+
+    /// Takes a file away, with what is inside if it is the last one.
+    fn clear(&self, both: &mut Both<'_>, mut holders: Guard<'_, Holders>) -> Left {
+        if holders.files > 1 {
+            holders.files -= 1;
+            return Left::Others;
+        }
+        let idle = self.end(&mut holders);
+        drop(holders);
+        both.clear();
+        if self.ring.max_usage() > DEFAULT_PAGES {
+            // What it was enlarged to nobody pays for any more. It does no harm if this fails.
+            let _ = both.resize(DEFAULT_PAGES);
+        }
+        Left::Nobody(idle)
     }
 
     /// The limits that it is measured by.
@@ -1076,8 +1085,7 @@ impl FileOperations for Pipe {
         if alone && self.rd_wait.is_active() {
             holders.wake(&Wake::all());
         }
-        let left = self.try_leave(&mut holders);
-        drop(holders);
+        let left = self.try_leave(holders);
         if alone {
             if self.wr_wait.is_active() {
                 self.wr_wait.wake(&Wake::all());
