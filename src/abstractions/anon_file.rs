@@ -6,12 +6,12 @@
 
 use crate::{
     abstractions::{
-        file::{FileOperations, FileVtable},
+        file::{Access, FileOperations, FileVtable, Holder},
         path_file, //
     },
     bindings, //
 };
-use core::ptr;
+use core::{marker::PhantomData, ptr};
 use kernel::{
     error::from_err_ptr,
     fs::{file::flags, File},
@@ -69,25 +69,49 @@ impl AnonFiles {
     /// Errors: `ENOMEM`, `ENFILE`, `ENOENT` while the module is going.
     ///
     /// C: `anon_inode_getfile_fmode` in `fs/anon_inodes.c`.
-    pub(crate) fn create<T: FileOperations>(
-        &self,
-        object: Arc<T>,
-        open_flags: u32,
-    ) -> Result<ARef<File>> {
+    pub(crate) fn create<H: Holder>(&self, object: H, open_flags: u32) -> Result<ARef<File>> {
         let open_flags = (open_flags & flags::O_NONBLOCK) | flags::O_RDWR;
         // SAFETY:
         // - By the type invariants, the path is valid.
         // - The file is one for writing, too.
-        // - The operations are those of `T`, and static.
+        // - The operations are those of the object, and static.
         // - They expect what `into_foreign` gives, which the file owns from here on.
         unsafe {
-            let file =
-                path_file::create::<T>(&raw const self.0, open_flags, FileVtable::<T>::fops())?;
+            let fops = HeldVtable::<H>::fops();
+            let file = path_file::create::<H::Object>(&raw const self.0, open_flags, fops)?;
             (*file.as_ptr()).private_data = object.into_foreign();
             // The file is new, and its one reference is ours. No descriptor leads to it, so that nobody is in the
             // middle of using its position.
             Ok(ARef::from_raw(file.cast()))
         }
+    }
+}
+
+/// The operations of files whose `private_data` came from `H::into_foreign`.
+struct HeldVtable<H: Holder>(PhantomData<H>);
+
+impl<H: Holder> HeldVtable<H> {
+    const VTABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
+        release: Some(Self::release),
+        ..FileVtable::<H::Object>::VTABLE
+    };
+
+    const fn fops() -> &'static kernel::bindings::file_operations {
+        const { &Self::VTABLE }
+    }
+
+    /// # Safety
+    ///
+    /// To be called as `file_operations.release` of such a file.
+    unsafe extern "C" fn release(
+        _inode: *mut kernel::bindings::inode,
+        file: *mut kernel::bindings::file,
+    ) -> c_int {
+        // SAFETY: Nobody else uses the file any more. Its reference to the object, made by
+        // `into_foreign`, is taken back this once.
+        let (object, mode) = unsafe { (H::from_foreign((*file).private_data), (*file).f_mode) };
+        object.release(Access::from_mode(mode));
+        0
     }
 }
 

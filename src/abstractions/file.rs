@@ -13,13 +13,14 @@
 use crate::{
     abstractions::{
         fasync::FasyncQueues,
+        live::{Listed, Live},
         poll::{PollEvents, PollTable},
         splice::SplicePipe,
         stream::{Destination, Source, UserBuffer}, //
     },
     bindings, //
 };
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
     error::{to_result, VTABLE_DEFAULT_ERROR},
     fs::{
@@ -294,6 +295,28 @@ pub(crate) fn close(file: kernel::sync::aref::ARef<kernel::fs::File>) {
 /// The `struct file_operations` of files with `T`'s operations, whose `private_data` came from
 /// `Arc::<T>::into_foreign`.
 pub(super) struct FileVtable<T: FileOperations>(PhantomData<T>);
+
+/// What a file or its inode holds of the object that it is on: a reference.
+///
+/// # Safety
+///
+/// What `into_foreign` gives is as if [`Arc::into_foreign`] had given it, of an `Arc<Self::Object>`.
+pub(crate) unsafe trait Holder:
+    ForeignOwnable + Deref<Target = Self::Object>
+{
+    /// The object.
+    type Object: FileOperations;
+}
+
+// SAFETY: It is one.
+unsafe impl<T: FileOperations> Holder for Arc<T> {
+    type Object = T;
+}
+
+// SAFETY: It does as `Arc` does.
+unsafe impl<T: FileOperations + Live> Holder for Listed<T> {
+    type Object = T;
+}
 
 /// What the VFS expects of a read or write. More than was asked for cannot have been moved, and the
 /// VFS relies on that.

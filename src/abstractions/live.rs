@@ -8,17 +8,19 @@
 use crate::bindings;
 use core::{
     cell::UnsafeCell,
-    mem::replace,
-    ops::ControlFlow,
-    ptr::NonNull, //
+    mem::ManuallyDrop,
+    ops::{ControlFlow, Deref},
+    ptr::{self, NonNull}, //
 };
 use kernel::{
     macros::kunit_tests,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc, //
-    }, //
+        Arc,
+        ArcBorrow, //
+    },
+    types::ForeignOwnable, //
 };
 
 /// A kind of objects that are listed. [`impl_live!`] implements it.
@@ -72,7 +74,7 @@ macro_rules! impl_live {
 }
 pub(crate) use impl_live;
 
-/// An object on a list: what `Arc::into_raw` gave.
+/// An object on a list.
 type Link<T> = Option<NonNull<T>>;
 
 /// An object's place in the list of its kind.
@@ -129,8 +131,8 @@ impl<T, D> Entry<T, D> {
 ///
 /// # Invariants
 ///
-/// - From `first` on, along `next`, and from `last` on, along `previous`, are the same objects, each of which
-///   the list owns a reference to. Their numbers ascend.
+/// - From `first` on, along `next`, and from `last` on, along `previous`, are the same objects. Their numbers ascend.
+/// - For each of them there is a [`Listed`], which takes it off before it gives up its reference.
 /// - All links are used with the lock held only.
 pub(crate) struct List<T> {
     first: UnsafeCell<Link<T>>,
@@ -157,7 +159,7 @@ impl<T: Live> List<T> {
     /// Both are on this list, if they are any, and the lock is held.
     #[inline]
     unsafe fn links(&self, previous: Link<T>, next: Link<T>) -> (*mut Link<T>, *mut Link<T>) {
-        // SAFETY: By the type invariants, the list keeps them alive.
+        // SAFETY: By the type invariants, they are alive.
         unsafe {
             (
                 previous.map_or(self.first.get(), |it| it.as_ref().entry().next.get()),
@@ -174,7 +176,7 @@ impl<T: Live> List<T> {
     /// The lock is held.
     #[inline]
     unsafe fn place(&self) -> Option<(Link<T>, Link<T>, u32)> {
-        // SAFETY: By the function's requirements; the list keeps the objects alive.
+        // SAFETY: By the function's requirements; the objects on the list are alive.
         unsafe {
             let last = *self.last.get();
             let number = last.map_or(0, |last| last.as_ref().entry().number());
@@ -227,61 +229,110 @@ impl Drop for Lock {
     }
 }
 
-/// Puts an object on the list of its kind, which holds a reference to it until it is removed.
+/// A reference to an object that was put on the list of its kind. It is taken off with that at the latest.
+pub(crate) struct Listed<T: Live>(Arc<T>);
+
+impl<T: Live> Deref for Listed<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Live> Drop for Listed<T> {
+    #[inline]
+    fn drop(&mut self) {
+        remove(&*self.0);
+    }
+}
+
+// SAFETY: It is `Arc`'s.
+unsafe impl<T: Live> ForeignOwnable for Listed<T> {
+    const FOREIGN_ALIGN: usize = Arc::<T>::FOREIGN_ALIGN;
+
+    type Borrowed<'a> = ArcBorrow<'a, T>;
+    type BorrowedMut<'a> = ArcBorrow<'a, T>;
+
+    fn into_foreign(self) -> *mut c_void {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: It is not used any more, and not dropped.
+        unsafe { ptr::read(&this.0) }.into_foreign()
+    }
+
+    unsafe fn from_foreign(ptr: *mut c_void) -> Self {
+        // SAFETY: By the function's requirements.
+        Self(unsafe { Arc::from_foreign(ptr) })
+    }
+
+    unsafe fn borrow<'a>(ptr: *mut c_void) -> ArcBorrow<'a, T> {
+        // SAFETY: By the function's requirements.
+        unsafe { Arc::borrow(ptr) }
+    }
+
+    unsafe fn borrow_mut<'a>(ptr: *mut c_void) -> ArcBorrow<'a, T> {
+        // SAFETY: By the function's requirements.
+        unsafe { Arc::borrow_mut(ptr) }
+    }
+}
+
+/// Puts an object on the list of its kind.
 ///
 /// Context: process context.
 ///
 /// Errors: `EBUSY` if it is on the list already, or no number is free.
-pub(crate) fn add<T: Live>(object: Arc<T>) -> Result {
+pub(crate) fn add<T: Live>(object: Arc<T>) -> Result<Listed<T>> {
     let list = T::list();
     let lock = Lock::take();
-    if object.entry().number() != 0 {
+    let entry = object.entry();
+    if entry.number() != 0 {
         return Err(EBUSY);
     }
     // SAFETY: The lock is held.
     let (previous, next, number) = unsafe { list.place() }.ok_or(EBUSY)?;
-    let link = NonNull::new(Arc::into_raw(object).cast_mut());
-    // SAFETY: The lock is held, and the reference keeps the object alive.
-    // INVARIANT: The object is linked between its neighbors, and the number is between theirs.
+    let link = NonNull::new(Arc::as_ptr(&object).cast_mut());
+    // SAFETY: The lock is held.
+    // INVARIANT: The object is linked between its neighbors, and the number is between theirs. What is returned takes
+    // it off.
     unsafe {
-        if let Some(object) = link {
-            let entry = object.as_ref().entry();
-            *entry.previous.get() = previous;
-            *entry.next.get() = next;
-            entry.number.store(number, Relaxed);
-        }
+        *entry.previous.get() = previous;
+        *entry.next.get() = next;
         let (behind, before) = list.links(previous, next);
         *behind = link;
         *before = link;
     }
+    entry.number.store(number, Relaxed);
     drop(lock);
-    Ok(())
+    Ok(Listed(object))
 }
 
 /// Takes an object off the list of its kind, if it is on it. Who calls this during an [`add`] of the object
 /// may find it to be on the list or not.
 ///
 /// Context: process context.
-pub(crate) fn remove<T: Live>(object: &T) -> Option<Arc<T>> {
-    let entry = object.entry();
-    if entry.number() == 0 {
-        return None;
+#[inline]
+pub(crate) fn remove<T: Live>(object: &T) {
+    if object.entry().number() != 0 {
+        remove_listed(object);
     }
+}
+
+fn remove_listed<T: Live>(object: &T) {
+    let entry = object.entry();
     let _lock = Lock::take();
     if entry.number() == 0 {
-        return None;
+        return;
     }
     // SAFETY: The lock is held, and the object is on the list, so that its neighbors are.
     // INVARIANT: The neighbors are linked with each other; the object is on no list.
-    let link = unsafe {
+    unsafe {
         let (previous, next) = (*entry.previous.get(), *entry.next.get());
         let (behind, before) = T::list().links(previous, next);
-        entry.number.store(0, Relaxed);
+        *behind = next;
         *before = previous;
-        replace(&mut *behind, next)
-    };
-    // SAFETY: The link was this object's, and so came from `into_raw`; the list has the reference no more.
-    link.map(|object| unsafe { Arc::from_raw(object.as_ptr()) })
+    }
+    entry.number.store(0, Relaxed);
 }
 
 /// Calls `f` with the objects whose numbers are above `after`, in order, until it breaks off.
@@ -300,7 +351,7 @@ pub(crate) fn for_each_after<T: Live>(
         left = AT_ONCE;
         let _lock = Lock::take();
         let mut previous = None;
-        // SAFETY: The lock is held, so that what is on the list stays there, and alive.
+        // SAFETY: The lock is held, so that what is on the list stays there, and by the type invariants alive.
         while let Some(object) = unsafe { *list.links(previous, None).0 } {
             previous = Some(object);
             // SAFETY: As above.
@@ -367,59 +418,51 @@ mod tests {
     #[test]
     fn objects_are_told_in_order_while_they_are_on_the_list() -> Result {
         let probes = [probe(10)?, probe(11)?, probe(12)?, probe(13)?];
+        let mut listed_probes = KVec::new();
         for probe in &probes {
-            assert!(remove(&**probe).is_none());
-            add(probe.clone())?;
+            remove(&**probe);
+            listed_probes.push(add(probe.clone())?, GFP_KERNEL)?;
             assert_eq!(add(probe.clone()).err(), Some(EBUSY));
         }
         assert!(listed(0)?[..] == [(1, 10), (2, 11), (3, 12), (4, 13)]);
         assert!(listed(2)?[..] == [(3, 12), (4, 13)]);
 
-        let removed = remove(&*probes[1]);
-        assert!(removed.is_some_and(|probe| Arc::ptr_eq(&probe, &probes[1])));
+        remove(&*probes[1]);
         assert_eq!(probes[1].entry.number(), 0);
-        assert!(remove(&*probes[1]).is_none());
+        remove(&*probes[1]);
         assert!(listed(0)?[..] == [(1, 10), (3, 12), (4, 13)]);
         assert!(listed(1)?[..] == [(3, 12), (4, 13)]);
 
         // As if the numbers had gone up to the highest: the first gap is next, and then the ones behind.
         probes[3].entry.number.store(u32::MAX, Relaxed);
-        add(probes[1].clone())?;
+        listed_probes.push(add(probes[1].clone())?, GFP_KERNEL)?;
         assert!(listed(0)?[..] == [(1, 10), (2, 11), (3, 12), (u32::MAX, 13)]);
-        let more = [probe(14)?, probe(15)?];
-        for probe in &more {
-            add(probe.clone())?;
-        }
+        let more = [add(probe(14)?)?, add(probe(15)?)?];
         let behind = listed(2)?;
         assert!(behind[..] == [(3, 12), (4, 14), (5, 15), (u32::MAX, 13)]);
         remove(&*probes[0]);
-        add(probes[0].clone())?;
+        listed_probes.push(add(probes[0].clone())?, GFP_KERNEL)?;
         assert!(listed(0)?[..2] == [(1, 10), (2, 11)]);
 
-        // At either end, and the last one.
-        for probe in [
-            &probes[0], &probes[3], &probes[1], &more[1], &more[0], &probes[2],
-        ] {
-            assert!(remove(&**probe).is_some());
-        }
+        // At either end, in between, and the last one; by who has them, or by anybody.
+        drop(listed_probes);
+        assert!(listed(0)?[..] == [(4, 14), (5, 15)]);
+        remove(&*more[1]);
+        remove(&*more[0]);
         assert!(listed(0)?.is_empty());
-        add(probes[2].clone())?;
+        drop(more);
+        assert!(probes.iter().all(|probe| probe.entry.number() == 0));
+        let last = add(probes[2].clone())?;
         assert!(listed(0)?[..] == [(1, 12)]);
-        remove(&*probes[2]);
+        drop(last);
 
         let mut many = KVec::new();
-        for value in 0..2 * AT_ONCE + 1 {
-            many.push(probe(value)?, GFP_KERNEL)?;
-        }
         for count in [AT_ONCE - 1, 1, AT_ONCE, 1] {
             let before = count_listed();
-            for probe in &many[before as usize..][..count as usize] {
-                add(probe.clone())?;
+            for value in before..before + count {
+                many.push(add(probe(value)?)?, GFP_KERNEL)?;
             }
             assert_eq!(count_listed(), before + count);
-        }
-        for probe in &many {
-            remove(&**probe);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@
 
 use crate::{
     abstractions::{
-        file::{Access, FileVtable},
+        file::{Access, FileOperations, FileVtable, Holder},
         open::{self, Openable},
         path_file, //
     },
@@ -149,19 +149,19 @@ struct InodeOperations {
     drop_object: unsafe fn(*mut c_void),
 }
 
-/// The operations of inodes whose private data came from `Arc::<T>::into_foreign`.
+/// The operations of inodes whose private data came from `H::into_foreign`.
 ///
 /// Files have the same, without a reference: theirs is the one to the inode.
-struct InodeVtable<T: Openable>(PhantomData<T>);
+struct InodeVtable<H: Holder>(PhantomData<H>);
 
-impl<T: Openable> InodeVtable<T> {
+impl<H: Holder<Object: Openable>> InodeVtable<H> {
     const VTABLE: InodeOperations = InodeOperations {
         files: kernel::bindings::file_operations {
             open: Some(Self::open),
             release: Some(Self::release),
             // As with any file system, its own reference to the module is enough: a file has the mount.
             owner: ptr::null_mut(),
-            ..FileVtable::<T>::VTABLE
+            ..FileVtable::<H::Object>::VTABLE
         },
         drop_object: Self::drop_object,
     };
@@ -173,15 +173,15 @@ impl<T: Openable> InodeVtable<T> {
 
     /// # Safety
     ///
-    /// `object` came from `Arc::<T>::into_foreign`, and is not used after.
+    /// `object` came from `H::into_foreign`, and is not used after.
     unsafe fn drop_object(object: *mut c_void) {
         // SAFETY: By the function's requirements.
-        drop(unsafe { Arc::<T>::from_foreign(object) });
+        drop(unsafe { H::from_foreign(object) });
     }
 
     /// # Safety
     ///
-    /// To be called as `file_operations.open` of an inode that `new_inode::<T>` made.
+    /// To be called as `file_operations.open` of an inode that `new_inode::<H>` made.
     unsafe extern "C" fn open(
         inode: *mut kernel::bindings::inode,
         file: *mut kernel::bindings::file,
@@ -190,9 +190,9 @@ impl<T: Openable> InodeVtable<T> {
         // The object is what all operations expect, and `release` does not take the reference.
         unsafe {
             let private = (*inode).i_private;
-            match open::open::<T>(inode, file, &*Arc::<T>::borrow(private)) {
+            match open::open::<H::Object>(inode, file, &*Arc::<H::Object>::borrow(private)) {
                 Ok(()) => {
-                    open::finish::<T>(file, private);
+                    open::finish::<H::Object>(file, private);
                     0
                 }
                 Err(error) => error.to_errno(),
@@ -208,7 +208,12 @@ impl<T: Openable> InodeVtable<T> {
         file: *mut kernel::bindings::file,
     ) -> c_int {
         // SAFETY: The file still holds the inode, and that a reference to the object.
-        let (object, mode) = unsafe { (Arc::<T>::borrow((*file).private_data), (*file).f_mode) };
+        let (object, mode) = unsafe {
+            (
+                Arc::<H::Object>::borrow((*file).private_data),
+                (*file).f_mode,
+            )
+        };
         object.release(Access::from_mode(mode));
         0
     }
@@ -339,7 +344,7 @@ impl Drop for MountLock {
 /// Makes an inode for `object`.
 ///
 /// C: `get_pipe_inode` in `fs/pipe.c`.
-fn new_inode<T: Openable>(mount: &Mount, object: Arc<T>) -> Result<InodeRef> {
+fn new_inode<H: Holder<Object: Openable>>(mount: &Mount, object: H) -> Result<InodeRef> {
     // It is none, but all that an inode of its kind needs that is on no list.
     //
     // SAFETY: The mount is valid, and so is its super block.
@@ -349,7 +354,7 @@ fn new_inode<T: Openable>(mount: &Mount, object: Arc<T>) -> Result<InodeRef> {
     let raw = inode.0.as_ptr();
     // SAFETY: The inode is valid, and nobody else uses it yet.
     unsafe {
-        (*raw).__bindgen_anon_3.i_fop = InodeVtable::<T>::file_operations();
+        (*raw).__bindgen_anon_3.i_fop = InodeVtable::<H>::file_operations();
         (*raw).i_private = object.into_foreign();
         (*raw).i_mode |= kernel::bindings::S_IFIFO as kernel::bindings::umode_t;
         (*raw).i_flags = 0;
@@ -360,7 +365,11 @@ fn new_inode<T: Openable>(mount: &Mount, object: Arc<T>) -> Result<InodeRef> {
 /// Makes the first file on an inode, for writing.
 ///
 /// Who opens the inode again finds `object` by itself.
-fn first_file<T: Openable>(mount: &Mount, inode: InodeRef, open_flags: u32) -> Result<ARef<File>> {
+fn first_file<H: Holder<Object: Openable>>(
+    mount: &Mount,
+    inode: InodeRef,
+    open_flags: u32,
+) -> Result<ARef<File>> {
     // SAFETY: All is valid. If there is a file, it owns the reference to the inode.
     let file = from_err_ptr(unsafe {
         kernel::bindings::alloc_file_pseudo(
@@ -368,24 +377,24 @@ fn first_file<T: Openable>(mount: &Mount, inode: InodeRef, open_flags: u32) -> R
             mount.as_ptr(),
             c"".as_char_ptr(),
             open_flags as c_int,
-            InodeVtable::<T>::file_operations(),
+            InodeVtable::<H>::file_operations(),
         )
     })?;
     forget(inode);
     // SAFETY: The file is valid and new, has these operations, and its one reference is ours.
-    unsafe { start::<T>(file) }
+    unsafe { start::<H>(file) }
 }
 
 /// Makes one more file where `first` is, for reading.
-fn second_file<T: Openable>(first: &File, open_flags: u32) -> Result<ARef<File>> {
-    // SAFETY: The path is that of an open file. The operations are static, and those of `T`; the path leads to the
+fn second_file<H: Holder<Object: Openable>>(first: &File, open_flags: u32) -> Result<ARef<File>> {
+    // SAFETY: The path is that of an open file. The operations are static, and the object's; the path leads to the
     // mount, and that keeps the module. The file is counted as one for reading, and `start` gives it its object.
     unsafe {
         let path = &raw const (*first.as_ptr()).__bindgen_anon_1.f_path;
-        let operations = InodeVtable::<T>::file_operations();
-        let file = path_file::create::<T>(path, open_flags, operations)?.as_ptr();
+        let operations = InodeVtable::<H>::file_operations();
+        let file = path_file::create::<H::Object>(path, open_flags, operations)?.as_ptr();
         bindings::i_readcount_inc((*file).f_inode);
-        start::<T>(file)
+        start::<H>(file)
     }
 }
 
@@ -393,14 +402,16 @@ fn second_file<T: Openable>(first: &File, open_flags: u32) -> Result<ARef<File>>
 ///
 /// # Safety
 ///
-/// `file` is valid, on an inode that `new_inode::<T>` made, has its operations and no object so far, and nobody else
+/// `file` is valid, on an inode that `new_inode::<H>` made, has its operations and no object so far, and nobody else
 /// knows it: its one reference is the caller's, who gives it up.
-unsafe fn start<T: Openable>(file: *mut kernel::bindings::file) -> Result<ARef<File>> {
+unsafe fn start<H: Holder<Object: Openable>>(
+    file: *mut kernel::bindings::file,
+) -> Result<ARef<File>> {
     // SAFETY: By the function's requirements. Nobody is in the middle of using the file's position.
     unsafe {
         open::begin((*file).f_inode, file);
-        open::finish::<T>(file, (*(*file).f_inode).i_private);
-        (*file).f_mode |= FileVtable::<T>::EXTRA_MODE;
+        open::finish::<H::Object>(file, (*(*file).f_inode).i_private);
+        (*file).f_mode |= FileVtable::<H::Object>::EXTRA_MODE;
         // Whoever watches hears of them, but is not asked for permission.
         bindings::file_set_fsnotify_mode(file, bindings::FMODE_NONOTIFY_PERM);
         Ok(ARef::from_raw(NonNull::new(file).ok_or(ENOMEM)?.cast()))
@@ -419,16 +430,16 @@ unsafe fn start<T: Openable>(file: *mut kernel::bindings::file) -> Result<ARef<F
 /// Errors: `ENFILE`, `ENOMEM`.
 ///
 /// C: `create_pipe_files` in `fs/pipe.c`.
-pub(crate) fn create<T: Openable>(
+pub(crate) fn create<H: Holder<Object: Openable>>(
     mount: &Mount,
-    object: Arc<T>,
+    object: H,
     open_flags: u32,
 ) -> Result<(ARef<File>, ARef<File>)> {
     let inode = new_inode(mount, object)?;
     let write_flags = flags::O_WRONLY | open_flags & (flags::O_NONBLOCK | flags::O_DIRECT);
-    let write = first_file::<T>(mount, inode, write_flags)?;
+    let write = first_file::<H>(mount, inode, write_flags)?;
     let read_flags = flags::O_RDONLY | open_flags & flags::O_NONBLOCK;
-    let read = second_file::<T>(&write, read_flags)?;
+    let read = second_file::<H>(&write, read_flags)?;
     Ok((read, write))
 }
 
@@ -436,7 +447,7 @@ pub(crate) fn create<T: Openable>(
 mod tests {
     use super::*;
     use crate::abstractions::{
-        file::{access, close, pipe_mark, FileOperations, Seek},
+        file::{access, close, pipe_mark, Seek},
         open::Opening, //
     };
     use kernel::{

@@ -64,11 +64,8 @@ impl Counter {
         mode: Mode,
         open_flags: u32,
     ) -> Result<ARef<File>> {
-        let counter = Self::new(count, mode, false)?;
-        let file = files.create(counter.clone(), open_flags)?;
-        // From here on `release` takes it off the list.
-        live::add(counter)?;
-        Ok(file)
+        let counter = live::add(Self::new(count, mode, false)?)?;
+        files.create(counter, open_flags)
     }
 
     /// Makes one, and a file on it whose reads, writes and wake-ups are added up.
@@ -81,14 +78,12 @@ impl Counter {
         open_flags: u32,
         tally: &Arc<Tally>,
     ) -> Result<ARef<File>> {
-        let counter = Self::new(count, mode, false)?;
         let tallied = Tallied {
-            counter: counter.clone(),
+            counter: live::add(Self::new(count, mode, false)?)?,
             tally: tally.clone(),
         };
         let tallied = Arc::new(tallied, GFP_KERNEL_ACCOUNT)?;
         let file = files.create(tallied, open_flags)?;
-        live::add(counter)?;
         tally.add_object();
         Ok(file)
     }
@@ -294,14 +289,13 @@ impl FileOperations for Counter {
     fn release(&self, _access: Access) {
         if !self.entry.beside().shared {
             self.wqh.wake(&Wake::one().key(PollEvent::Hup));
-            live::remove(self);
         }
     }
 }
 
 /// What a file is on whose counter has a tally.
 struct Tallied {
-    counter: Arc<Counter>,
+    counter: live::Listed<Counter>,
     tally: Arc<Tally>,
 }
 

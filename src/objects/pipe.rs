@@ -145,9 +145,8 @@ impl Pipe {
         if size != 0 {
             pipe.set_size(size)?;
         }
-        let ends = pipe_fs::create(mount, pipe.clone(), open_flags)?;
-        // From here on the last one to leave takes it off the list.
-        live::add(pipe)?;
+        // The last one to leave takes it off the list, even if its inode stays.
+        let ends = pipe_fs::create(mount, live::add(pipe)?, open_flags)?;
         if let Some(tally) = tally {
             tally.add_object();
         }

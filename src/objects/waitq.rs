@@ -103,11 +103,8 @@ impl Waitq {
     ///
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
     pub(crate) fn create(files: &AnonFiles, word: u64, open_flags: u32) -> Result<ARef<File>> {
-        let waitq = Self::new(word, false)?;
-        let file = files.create(waitq.clone(), open_flags)?;
-        // From here on `release` takes it off the list.
-        live::add(waitq)?;
-        Ok(file)
+        let waitq = live::add(Self::new(word, false)?)?;
+        files.create(waitq, open_flags)
     }
 
     /// Makes one that is there for everybody, however many files on it come and go.
@@ -488,7 +485,6 @@ impl FileOperations for Waitq {
     fn release(&self, _access: Access) {
         if !self.shared {
             self.queue.lock().wake(&Wake::one().key(PollEvent::Hup));
-            live::remove(self);
         }
     }
 }
