@@ -237,9 +237,10 @@ mod tests {
     fn who_is_slower_is_told_with_the_reason() {
         let told = |name, setting, ratio| render(&[timed(name, setting, ratio)]);
         assert_eq!(told("pipe/poll", Setting::Wall, 1.04), "");
-        let text = told("counter/write, poller woken", Setting::Wall, 1.08);
+        let name = "counter/write, 64 sleeping readers woken";
+        let text = told(name, Setting::Wall, 1.08);
         assert!(text.contains("not met, 8 %\n"), "{text}");
-        assert!(text.contains("queue's lock"), "{text}");
+        assert!(text.contains(reasons::of(name).unwrap()), "{text}");
         let text = told("pipe/poll", Setting::Instructions, 1.08);
         assert!(
             text.ends_with("not met, 8 %, and no reason is given\n"),
