@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 KERNEL ?= small
 
-.PHONY: help run test quick shell bench debug-test coverage mutations check modules modules_install rust-analyzer clean distclean
+.PHONY: help run test quick shell bench profile debug-test coverage mutations check modules modules_install rust-analyzer clean distclean
 
 help: ## this list
 	@sed -nE 's/^([a-z_-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -25,6 +25,9 @@ shell: ## a prompt inside the VM, with the module loaded; KERNEL=stock, small or
 
 bench: ## the module against the kernel's own; B='--setting wall pipe/' narrows, BASE=old.json tells what moved
 	@scripts/bench $(if $(BASE),--base '$(BASE)') $(B)
+
+profile: ## in which of the kernel's functions an operation's instructions are; B='counter/write, epoll' names it
+	@scripts/bench --profile '$(B)'
 
 debug-test: ## the tests on the debug kernel: KASAN, lockdep, kmemleak, fault injection
 	@scripts/test --only debug $(T)

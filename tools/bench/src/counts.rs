@@ -95,6 +95,7 @@ mod tests {
                     long,
                 })
                 .collect(),
+            symbols: String::new(),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod measure;
 pub mod page;
 #[cfg(feature = "report")]
 pub mod plot;
+pub mod profile;
 pub mod reasons;
 pub mod record;
 pub mod stats;

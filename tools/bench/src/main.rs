@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ipcdemo_bench::record::{Results, Run};
-use ipcdemo_bench::{bars, compare, counts, page, plot, table, trust};
+use ipcdemo_bench::{bars, compare, counts, page, plot, profile, table, trust};
 use serde::de::DeserializeOwned;
 
 /// Makes of what `ipcdemo bench` measured what people read
@@ -42,6 +42,15 @@ enum Command {
         /// What the plugin wrote
         #[arg(value_name = "COUNTS")]
         counts: PathBuf,
+    },
+    /// Tell in which functions the instructions of a run are
+    Profile {
+        /// Measured with `--symbols`
+        #[arg(value_name = "RUN")]
+        run: PathBuf,
+        /// What the plugin wrote
+        #[arg(value_name = "PROFILE")]
+        profile: PathBuf,
     },
     /// Print docs/performance.md, made from a results.json
     Page {
@@ -83,6 +92,11 @@ fn run(command: Command) -> io::Result<()> {
             let lines = fs::read_to_string(&counts).map_err(about(&counts))?;
             counts::merge(&mut with, &lines).map_err(about(&counts))?;
             let text = serde_json::to_string_pretty(&with)? + "\n";
+            io::stdout().write_all(text.as_bytes())
+        }
+        Command::Profile { run, profile } => {
+            let written = fs::read_to_string(&profile).map_err(about(&profile))?;
+            let text = profile::render(&load(&run)?, &written).map_err(about(&profile))?;
             io::stdout().write_all(text.as_bytes())
         }
         Command::Page { results } => {

@@ -136,6 +136,7 @@ Some instructions cost far more than one. A plugin of the emulator's counts thos
 rounds that gave the figures above; it adds none. Locked are those with a lock prefix and exchanges with memory: each is a full fence
 too. Fences are there for the fence alone: `mfence`, and `lock addl $0` or `lock orl $0` of the stack. Disables of interrupts
 are `cli`. `noreplace-smp` keeps a kernel with one processor from patching its lock prefixes away. In each column: native / module / floor, for one operation.
+`make profile B=counter/create` tells in which functions they all are.
 
 | operation | locked | fences | disables |
 |---|---|---|---|

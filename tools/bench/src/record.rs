@@ -50,6 +50,19 @@ pub enum Side {
     DevNull,
 }
 
+impl Side {
+    /// Its name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Module => "module",
+            Self::Floor => "floor",
+            Self::DevNull => "/dev/null",
+        }
+    }
+}
+
 /// One operation in one setting.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Record {
@@ -191,6 +204,9 @@ pub struct Run {
     /// Each round, in order, for what counts beside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rounds: Vec<Round>,
+    /// The kernel's symbols, as `/proc/kallsyms` has them, for what tells by function.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub symbols: String,
 }
 
 /// `results.json`: several runs.

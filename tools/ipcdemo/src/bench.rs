@@ -32,6 +32,9 @@ pub struct Bench {
     /// Measure, too, what loading the module from this file takes: it is unloaded for that
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
+    /// Put the kernel's symbols beside the figures, for what tells by function
+    #[arg(long, requires = "json")]
+    symbols: bool,
     /// Only the operations' names, one on a line
     #[arg(long)]
     list: bool,
@@ -62,6 +65,7 @@ pub fn run(out: &mut impl Write, options: Bench) -> Result<(), Failure> {
         twins: options.twins,
         module: options.module,
         told: options.tell,
+        symbols: options.symbols,
     };
     let run = measure::run(&what, |done, all, name| {
         eprintln!("  [{:>2}/{all}] {name}", done + 1);

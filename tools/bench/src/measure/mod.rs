@@ -16,6 +16,7 @@ mod tasks;
 mod traffic;
 mod waitq;
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -36,6 +37,8 @@ pub struct Options {
     pub module: Option<PathBuf>,
     /// What is to stand beside the figures.
     pub told: Vec<(String, String)>,
+    /// Whether the kernel's symbols are.
+    pub symbols: bool,
 }
 
 /// The names of all operations of a setting.
@@ -81,6 +84,11 @@ pub fn run(options: &Options, mut progress: impl FnMut(usize, usize, &str)) -> i
         machine: machine::look(options.told.clone()),
         results,
         rounds: kit.rounds.take(),
+        symbols: if options.symbols {
+            fs::read_to_string("/proc/kallsyms")?
+        } else {
+            String::new()
+        },
     })
 }
 
