@@ -46,8 +46,11 @@ macro_rules! impl_live {
         $crate::abstractions::live::impl_live!($object, $entry, ());
     };
     ($object:ty, $entry:ident, $beside:ty) => {
-        // It is a field, and not one of what the object leads to.
+        // It is a field, and not one of what the object leads to; and it is aligned.
         const _: usize = ::core::mem::offset_of!($object, $entry);
+        const _: fn(&$object) = |object| {
+            let _ = &object.$entry;
+        };
 
         #[allow(unsafe_code, reason = "the field is what the trait asks for")]
         // SAFETY: The entry is a field of the object, and the list a static.
@@ -337,8 +340,8 @@ fn remove_listed<T: Live>(object: &T) {
 
 /// Calls `f` with the objects whose numbers are above `after`, in order, until it breaks off.
 ///
-/// `f` may neither sleep, nor add or remove an object. Every now and then others get the lock. Each time it begins
-/// anew with what is before, so that to list `n` of them is in the order of `n * n`.
+/// `f` may neither sleep, nor add or remove an object. Every now and then others get the lock, which is a spinlock.
+/// Each time it begins anew and passes over what is before, so that to list `n` of them is in the order of `n * n`.
 ///
 /// Context: process context.
 pub(crate) fn for_each_after<T: Live>(

@@ -1043,7 +1043,7 @@ impl<'a> Writer<'a> {
         Some(Published { before, begun })
     }
 
-    /// Adds a buffer with the next bytes, a page of them at most.
+    /// Adds a buffer with the next bytes, a page of them at most. There has to be one.
     ///
     /// # Panics
     ///
@@ -1072,7 +1072,7 @@ impl<'a> Writer<'a> {
             unsafe { self.pages.put(memory) };
             return Err(Refused::Fault);
         }
-        // SAFETY: As above.
+        // SAFETY: As above. By the requirements of `Source`, so many bytes are initialized.
         unsafe {
             *slot = Slot {
                 memory,

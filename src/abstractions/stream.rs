@@ -40,7 +40,12 @@ pub(crate) trait Destination {
 }
 
 /// Where the bytes of a write come from.
-pub(crate) trait Source {
+///
+/// # Safety
+///
+/// [`Source::copy`] gives no more than the length of `room`, has initialized so many bytes of it, and leaves no
+/// byte less initialized than it was.
+pub(crate) unsafe trait Source {
     /// How many more bytes there are.
     fn len(&self) -> usize;
 
@@ -66,7 +71,7 @@ pub(crate) trait Source {
     #[inline]
     fn fill(&mut self, bytes: &mut [u8]) -> bool {
         // SAFETY: Bytes may be treated as if they were not initialized, as long as nothing else than bytes is
-        // written there: `copy` initializes some, and leaves the others.
+        // written there: by the trait's requirements `copy` initializes some, and leaves the others.
         let room = unsafe { &mut *(ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) };
         self.copy(room) == bytes.len()
     }
@@ -150,7 +155,8 @@ impl Destination for UserDestination {
     }
 }
 
-impl Source for UserSource {
+// SAFETY: `copy` gives what is not left of what it asked for, and so much is written; nothing but bytes is.
+unsafe impl Source for UserSource {
     #[inline]
     fn len(&self) -> usize {
         self.0.len
@@ -196,7 +202,8 @@ impl Destination for IovIterDest<'_> {
     }
 }
 
-impl Source for IovIterSource<'_> {
+// SAFETY: `copy_from_iter_raw` gives the part of its argument that it has initialized.
+unsafe impl Source for IovIterSource<'_> {
     #[inline]
     fn len(&self) -> usize {
         self.len()
