@@ -18,8 +18,8 @@
 //!   of the two sees what the other has done.
 //! - [`Guard::sleep`]: there is no condition but the wake-up itself.
 //!
-//! To wake there is [`WaitQueue::wake`], and [`Guard::wake`] for who has the lock already: it is held,
-//! and interrupts are off, for as long as the walk takes. The kernel's own walk does the same: it once
+//! To wake there is [`WaitQueue::wake`], and [`Guard::wake`] or [`Locked::wake`] for who has the lock already: it is
+//! held, and interrupts are off, for as long as the walk takes. The kernel's own walk does the same: it once
 //! paused every 64 entries, which let the queue change under it and was taken out again. See
 //! docs/wait-queues.md for what that costs.
 //!
