@@ -5,6 +5,7 @@
  * the kernel inlines its own (CONFIG_RUST_INLINE_HELPERS), so does Kbuild these.
  */
 #include <linux/eventfd.h>
+#include <linux/fault-inject-usercopy.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/list.h>
@@ -219,12 +220,17 @@ __helper unsigned long ipcdemo_helper_copy_to_user(void __user *to, const void *
 	return _inline_copy_to_user(to, from, n);
 }
 
+/* As a copy, which these stand for, they can be made to fail. */
 __helper int ipcdemo_helper_get_user_u64(u64 *to, const u64 __user *from)
 {
+	if (should_fail_usercopy())
+		return -EFAULT;
 	return get_user_inline(*to, from);
 }
 
 __helper int ipcdemo_helper_put_user_u64(u64 value, u64 __user *to)
 {
+	if (should_fail_usercopy())
+		return -EFAULT;
 	return put_user_inline(value, to);
 }
