@@ -8,9 +8,9 @@ use std::env;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipcdemo_tests::Subject;
@@ -183,6 +183,26 @@ pub struct Pair<C: Conduct> {
 struct Conducted<C: Conduct> {
     cases: Sender<Arc<C::Case>>,
     steps: Receiver<Vec<C::Step>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<C: Conduct> Conducted<C> {
+    /// The steps of a case that it was given, or why there are none.
+    ///
+    /// What the thread says when it panics is lost, as part of what a test said that was over long ago.
+    fn steps(&mut self) -> Result<Vec<C::Step>, String> {
+        let error = match self.steps.recv_timeout(LIMIT) {
+            Ok(steps) => return Ok(steps),
+            Err(error) => error,
+        };
+        let thread = (self.thread.take()).filter(|_| error == RecvTimeoutError::Disconnected);
+        let Some(Err(payload)) = thread.map(JoinHandle::join) else {
+            return Err(error.to_string());
+        };
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Err(text.unwrap_or("it panicked").into())
+    }
 }
 
 impl<C: Conduct> Pair<C> {
@@ -205,7 +225,7 @@ impl<C: Conduct> Pair<C> {
             subjects: both.map(|(subject, cpus)| {
                 let (send_case, cases) = channel::<Arc<C::Case>>();
                 let (send_steps, steps) = channel();
-                thread::spawn(move || {
+                let thread = thread::spawn(move || {
                     let mut conductor = C::new(subject, cpus);
                     for case in cases {
                         send_steps.send(conductor.conduct(&case)).unwrap();
@@ -214,6 +234,7 @@ impl<C: Conduct> Pair<C> {
                 Conducted {
                     cases: send_case,
                     steps,
+                    thread: Some(thread),
                 }
             }),
             seen: Seen::default(),
@@ -226,11 +247,9 @@ impl<C: Conduct> Pair<C> {
         for subject in &self.subjects {
             subject.cases.send(Arc::clone(&case)).unwrap();
         }
-        let [native, module] = self.subjects.each_ref().map(|subject| {
-            subject
-                .steps
-                .recv_timeout(LIMIT)
-                .unwrap_or_else(|error| panic!("{error}, amid {case:?}"))
+        let [native, module] = self.subjects.each_mut().map(|subject| {
+            let steps = subject.steps();
+            steps.unwrap_or_else(|error| panic!("{error}, amid {case:?}"))
         });
         let mut before = 0;
         for step in &native[..case.operations().len()] {
