@@ -6,7 +6,7 @@
 
 use crate::{
     abstractions::{
-        file::{Access, FileOperations, FileVtable, Holder},
+        file::{release, FileVtable, Holder},
         path_file, //
     },
     bindings, //
@@ -17,8 +17,7 @@ use kernel::{
     fs::{file::flags, File},
     macros::kunit_tests,
     prelude::*,
-    sync::{aref::ARef, Arc},
-    types::ForeignOwnable, //
+    sync::aref::ARef, //
 };
 
 /// Files with one name, readable and writable, that no directory holds.
@@ -92,26 +91,12 @@ struct HeldVtable<H: Holder>(PhantomData<H>);
 
 impl<H: Holder> HeldVtable<H> {
     const VTABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
-        release: Some(Self::release),
+        release: Some(release::<H>),
         ..FileVtable::<H::Object>::VTABLE
     };
 
     const fn fops() -> &'static kernel::bindings::file_operations {
         const { &Self::VTABLE }
-    }
-
-    /// # Safety
-    ///
-    /// To be called as `file_operations.release` of such a file.
-    unsafe extern "C" fn release(
-        _inode: *mut kernel::bindings::inode,
-        file: *mut kernel::bindings::file,
-    ) -> c_int {
-        // SAFETY: Nobody else uses the file any more. Its reference to the object, made by
-        // `into_foreign`, is taken back this once.
-        let (object, mode) = unsafe { (H::from_foreign((*file).private_data), (*file).f_mode) };
-        object.release(Access::from_mode(mode));
-        0
     }
 }
 
@@ -127,13 +112,17 @@ mod tests {
     use super::*;
     use crate::{
         abstractions::{
-            file::{close, IoRequest, Seek},
+            file::{close, FileOperations, IoRequest, Seek},
             stream::Destination, //
         },
         LocalModule, //
     };
     use core::ptr::NonNull;
-    use kernel::module::this_module;
+    use kernel::{
+        module::this_module,
+        sync::Arc,
+        types::ForeignOwnable, //
+    };
 
     struct Readable;
 
@@ -171,7 +160,7 @@ mod tests {
         unsafe {
             let file = from_err_ptr(bindings::anon_inode_getfile_fmode(
                 c"[ipcdemo-kunit]".as_char_ptr(),
-                FileVtable::<Readable>::fops(),
+                &FileVtable::<Readable>::VTABLE,
                 private,
                 flags::O_RDWR as c_int,
                 FileVtable::<Readable>::EXTRA_MODE,

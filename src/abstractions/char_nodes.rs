@@ -402,7 +402,7 @@ mod tests {
                     mount,
                     c"".as_char_ptr(),
                     0,
-                    FileVtable::<Nothing>::fops(),
+                    &FileVtable::<Nothing>::VTABLE,
                 ))?;
                 (*file).private_data = object.into_foreign();
                 let path = (*file).__bindgen_anon_1.f_path;

@@ -41,10 +41,6 @@ use kernel::{
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seek {
     /// `lseek` fails with `ESPIPE`.
-    #[cfg_attr(
-        not(CONFIG_KUNIT = "y"),
-        expect(dead_code, reason = "no object refuses yet")
-    )]
     Refused,
     /// `lseek` succeeds and changes nothing: `noop_llseek`.
     Ignored,
@@ -316,6 +312,20 @@ unsafe impl<T: FileOperations> Holder for Arc<T> {
 // SAFETY: It does as `Arc` does.
 unsafe impl<T: FileOperations + Live> Holder for Listed<T> {
     type Object = T;
+}
+
+/// # Safety
+///
+/// To be called as `file_operations.release` of a file whose `private_data` came from `H::into_foreign`.
+pub(super) unsafe extern "C" fn release<H: Holder>(
+    _inode: *mut kernel::bindings::inode,
+    file: *mut kernel::bindings::file,
+) -> c_int {
+    // SAFETY: Nobody else uses the file any more. Its reference to the object, made by
+    // `into_foreign`, is taken back this once.
+    let (object, mode) = unsafe { (H::from_foreign((*file).private_data), (*file).f_mode) };
+    object.release(Access::from_mode(mode));
+    0
 }
 
 /// What the VFS expects of a read or write. More than was asked for cannot have been moved, and the
@@ -595,21 +605,6 @@ impl<T: FileOperations> FileVtable<T> {
     /// # Safety
     ///
     /// See above.
-    unsafe extern "C" fn release(
-        _inode: *mut kernel::bindings::inode,
-        file: *mut kernel::bindings::file,
-    ) -> c_int {
-        // SAFETY: Nobody else uses the file any more. Its reference to the object, made by
-        // `into_foreign`, is taken back this once.
-        let (object, mode) =
-            unsafe { (Arc::<T>::from_foreign((*file).private_data), (*file).f_mode) };
-        object.release(Access::from_mode(mode));
-        0
-    }
-
-    /// # Safety
-    ///
-    /// See above.
     unsafe extern "C" fn show_fdinfo(
         m: *mut kernel::bindings::seq_file,
         file: *mut kernel::bindings::file,
@@ -682,7 +677,7 @@ impl<T: FileOperations> FileVtable<T> {
                     Seek::Ignored => Some(kernel::bindings::noop_llseek),
                 }
             },
-            release: Some(Self::release),
+            release: Some(release::<Arc<T>>),
             show_fdinfo: if T::HAS_SHOW_FDINFO {
                 Some(Self::show_fdinfo)
             } else {
@@ -691,11 +686,6 @@ impl<T: FileOperations> FileVtable<T> {
             ..pin_init::zeroed()
         }
     };
-
-    /// The operations, at the address that files get.
-    pub(super) const fn fops() -> &'static kernel::bindings::file_operations {
-        &Self::VTABLE
-    }
 
     /// `f_mode` bits that such a file has beyond those of its access mode.
     pub(super) const EXTRA_MODE: u32 = if T::NOWAIT { bindings::FMODE_NOWAIT } else { 0 };

@@ -253,11 +253,7 @@ impl Mount {
     ///
     /// C: `simple_pin_fs` in `fs/libfs.c`. But files on a mount that `kern_mount` made are closed without
     /// taking the lock of all mounts.
-    pub(crate) fn pin() -> Result<Self> {
-        Self::pin_locked(&MountLock::take())
-    }
-
-    fn pin_locked(_lock: &MountLock) -> Result<Self> {
+    fn pin(_lock: &MountLock) -> Result<Self> {
         let pins = PIPE_FS.pins();
         if pins.as_atomic().load(Relaxed) > 0 {
             pins.inc();
@@ -316,7 +312,7 @@ impl LazyMount {
     fn first(&self) -> Result<&Mount> {
         let lock = MountLock::take();
         if self.0.as_ref().is_none() {
-            self.0.populate(Mount::pin_locked(&lock)?);
+            self.0.populate(Mount::pin(&lock)?);
         }
         // Who populates it has the lock, so that nobody is in the middle of that.
         self.0.as_ref().ok_or(ENOMEM)
@@ -533,6 +529,10 @@ mod tests {
         Ok((log, probe))
     }
 
+    fn pin() -> Result<Mount> {
+        Mount::pin(&MountLock::take())
+    }
+
     fn inode(file: &File) -> *mut kernel::bindings::inode {
         // SAFETY: The file is open.
         unsafe { (*file.as_ptr()).f_inode }
@@ -573,7 +573,7 @@ mod tests {
 
     #[test]
     fn both_files_are_on_one_fifo() -> Result {
-        let mount = Mount::pin()?;
+        let mount = pin()?;
         let (log, probe) = probe()?;
         let flags = flags::O_NONBLOCK | flags::O_DIRECT | flags::O_APPEND;
         let (read, write) = create(&mount, probe, flags)?;
@@ -607,7 +607,7 @@ mod tests {
 
     #[test]
     fn each_pair_has_an_inode_of_its_own() -> Result {
-        let mount = Mount::pin()?;
+        let mount = pin()?;
         let (first_read, first_write) = create(&mount, probe()?.1, 0)?;
         let (read, write) = create(&mount, probe()?.1, 0)?;
         assert!(inode(&read) != inode(&first_read));
@@ -620,7 +620,7 @@ mod tests {
 
     #[test]
     fn a_name_needs_room() -> Result {
-        let mount = Mount::pin()?;
+        let mount = pin()?;
         let (read, write) = create(&mount, probe()?.1, 0)?;
         assert!(name::<4>(&read).err() == Some(ENAMETOOLONG));
         close(read);
@@ -647,7 +647,7 @@ mod tests {
 
     #[test]
     fn a_refused_open_leaves_nothing() -> Result {
-        let mount = Mount::pin()?;
+        let mount = pin()?;
         let (log, probe) = probe()?;
         let (read, write) = create(&mount, probe, 0)?;
         let before = references();
@@ -672,7 +672,7 @@ mod tests {
     #[test]
     fn an_inode_can_be_opened_again() -> Result {
         let before = references();
-        let mount = Mount::pin()?;
+        let mount = pin()?;
         let (log, probe) = probe()?;
         let (read, write) = create(&mount, probe, 0)?;
         assert_eq!((pipe_mark(&read), pipe_mark(&write)), (0, 0));
@@ -711,7 +711,7 @@ mod tests {
     fn whoever_is_last_gives_back_the_module() -> Result {
         let before = references();
         for write_is_last in [false, true] {
-            let (read, write) = create(&Mount::pin()?, probe()?.1, 0)?;
+            let (read, write) = create(&pin()?, probe()?.1, 0)?;
             assert!(references() > before);
             let (first, last) = if write_is_last {
                 (read, write)

@@ -424,10 +424,6 @@ impl<'a, T> Guard<'a, T> {
     /// Context: process context; the caller holds no other lock and may sleep.
     ///
     /// C: `wait_event_interruptible_locked_irq` in `include/linux/wait.h`.
-    #[cfg_attr(
-        not(CONFIG_KUNIT = "y"),
-        expect(dead_code, reason = "no object's condition needs the lock yet")
-    )]
     pub(crate) fn wait_until<R>(
         &mut self,
         wait: &Wait<'_>,

@@ -42,10 +42,6 @@ impl Wake {
     }
 
     /// Wakes every entry that is not exclusive, and all that are.
-    #[cfg_attr(
-        not(CONFIG_KUNIT = "y"),
-        expect(dead_code, reason = "a waitq's user passes the number")
-    )]
     pub(crate) const fn all() -> Self {
         Self::nr(0)
     }

@@ -8,13 +8,13 @@ const REASONS: &[(&str, &str, &str)] = &[
         "counter/write, ",
         " sleeping readers woken",
         "an entry keeps the key that woke it, to pass on a wake-up that was in vain, and who was woken looks at the count \
-     before it takes the lock, which its waker may have: with many readers only one of whom finds something, that counts",
+         before it takes the lock, which its waker may have: with many readers only one of whom finds something, that counts",
     ),
     (
         "waitq/write, 1 entries",
         "",
         "it is fewer instructions, but two are of the dear ones: a wake-up may come from where interrupts are off, so that the \
-     lock saves and restores that, where the original knows that they are on",
+         lock saves and restores that, where the original knows that they are on",
     ),
 ];
 
