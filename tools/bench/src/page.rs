@@ -15,17 +15,20 @@ const HEAD: &str = "\
 # What it costs
 
 `make bench` measures each operation on the kernel's own object and on the module's, in one process, one round on
-the one and one on the other in turn, pinned to a processor. Each figure is the median of the rounds (the mean where
-the kernel puts work off, as at a close). The loop around the operation and the look at the clock are measured too, and taken off.
+the one and one on the other in turn, pinned to a processor; by the clock with objects that are made anew 15 times, as it
+matters where in memory one lies. Each figure is the median of the rounds (the mean where the kernel puts work off, as at a
+close). The ratio is the median of what each two rounds have that came one after the other (of the means, there), as a
+machine may be faster for a while, then slower: so it may differ from the quotient of the two figures. The loop around
+the operation and the look at the clock are measured too, and taken off.
 
 | column | is |
 |---|---|
 | native | the kernel's own: eventfd, pipe |
 | module | ours |
 | floor | the module's null object, written and read with as many bytes: a system call that copies and does nothing else |
-| ratio | module by native |
+| ratio | module by native, round by round |
 | above floor | the same, with the floor taken from both: what the primitive itself costs |
-| interval | where the ratio would be found in 95 of 100 such runs, by bootstrap of the rounds |
+| interval | where the ratio would be found in 95 of 100 such runs, by bootstrap of the pairs of rounds |
 
 A write that wakes somebody is measured up to the moment when all who were woken sleep again: they have the greater
 priority. An epoll set is armed if the item is not on its list yet; then the write alone is measured.

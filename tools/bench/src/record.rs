@@ -84,7 +84,7 @@ pub struct Record {
     /// `/dev/null`'s, written and read as often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev_null: Option<f64>,
-    /// Module by native.
+    /// Module by native, round by round.
     pub ratio: Option<f64>,
     /// The same, with the floor taken from both.
     pub above_floor_ratio: Option<f64>,

@@ -8,7 +8,7 @@ use std::io;
 use crate::measure::kit::Kit;
 use crate::measure::marker;
 use crate::record::{self, Record, Setting, Side};
-use crate::stats::{mean, median, ratio_interval, spread};
+use crate::stats::{mean, mean_ratio, median, median_ratio, ratio_interval, spread};
 
 /// Does an operation so many times, and gives the time that took.
 pub type Round = Box<dyn FnMut(u64) -> io::Result<f64>>;
@@ -97,8 +97,9 @@ impl Case {
     pub fn run(&self, kit: &Kit) -> io::Result<Record> {
         let mut figures = Figures::new();
         let mut n = 0;
-        for _ in 0..kit.budget.setups {
-            n += self.measure(kit, &mut figures)?;
+        let budget = kit.budget.of_case(self.long);
+        for _ in 0..budget.setups {
+            n += self.measure(kit, budget, &mut figures)?;
         }
         let mut record = self.record(kit.setting, &figures, n);
         record.latencies = kit
@@ -110,7 +111,7 @@ impl Case {
         Ok(record)
     }
 
-    fn measure(&self, kit: &Kit, figures: &mut Figures) -> io::Result<u64> {
+    fn measure(&self, kit: &Kit, budget: Rounds, figures: &mut Figures) -> io::Result<u64> {
         let mut rounds: Vec<_> = self
             .sides
             .iter()
@@ -125,9 +126,8 @@ impl Case {
                 self.mark(kit, Side::Native, 0);
             }
         }
-        let (count, turns) = kit.budget.plan(self.long, longest);
-        let turns = turns.max(self.least);
-        for number in 0..count {
+        let turns = budget.turns(longest).max(self.least);
+        for number in 0..budget.rounds {
             let mut measure = |(side, round): &mut (Side, Round)| -> io::Result<()> {
                 let figure = round(turns)? / turns as f64;
                 self.mark(kit, *side, turns);
@@ -141,7 +141,7 @@ impl Case {
                 rounds.iter_mut().rev().try_for_each(&mut measure)?;
             }
         }
-        Ok(count * turns)
+        Ok(budget.rounds * turns)
     }
 
     /// Tells the emulator's plugin, which may be there, of a round's end.
@@ -167,7 +167,13 @@ impl Case {
         let of = |side| figures.get(&side).map(|figures| center(figures));
         let [native, module, floor, dev_null] =
             [Side::Native, Side::Module, Side::Floor, Side::DevNull].map(of);
+        let compare = if self.long { mean_ratio } else { median_ratio };
         let both = native.zip(module);
+        let pairs = both.map(|_| {
+            let sides = [Side::Module, Side::Native].map(|side| figures[&side].iter().copied());
+            let [module, native] = sides;
+            module.zip(native).collect::<Vec<_>>()
+        });
         Record {
             name: self.name.clone(),
             setting,
@@ -177,14 +183,13 @@ impl Case {
             module,
             floor,
             dev_null,
-            ratio: both.map(|(native, module)| module / native),
+            ratio: pairs.as_deref().map(compare),
             // Of less than nothing there is no ratio.
             above_floor_ratio: both
                 .zip(floor)
                 .filter(|((native, _), floor)| native > floor)
                 .map(|((native, module), floor)| (module - floor) / (native - floor)),
-            ratio_interval: both
-                .map(|_| ratio_interval(&figures[&Side::Module], &figures[&Side::Native], center)),
+            ratio_interval: pairs.map(|pairs| ratio_interval(&pairs, compare)),
             n,
             spread: figures
                 .iter()
@@ -202,43 +207,50 @@ const TRIAL: u64 = 8;
 /// How long a setting measures.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
+    short: Rounds,
+    long: Rounds,
+}
+
+/// How often things are made anew, how many rounds each side then has, and how long one takes about, in the
+/// setting's own unit.
+#[derive(Clone, Copy, Debug)]
+struct Rounds {
     setups: u64,
     rounds: u64,
     time: u64,
-    long_rounds: u64,
-    long_time: u64,
 }
 
 impl Budget {
-    /// So much, in the setting's own unit.
+    /// That of `setting`.
     pub fn of(setting: Setting) -> Self {
+        let rounds = |setups, rounds, time| Rounds {
+            setups,
+            rounds,
+            time,
+        };
         match setting {
             // The kernel's tick comes every four million: in most rounds there is none. In long ones there are
             // many: what is put off happens at one, maybe in the next side's round.
             Setting::Instructions => Self {
-                setups: 1,
-                rounds: 15,
-                time: 300_000,
-                long_rounds: 5,
-                long_time: 60_000_000,
+                short: rounds(1, 15, 300_000),
+                long: rounds(1, 5, 60_000_000),
             },
             Setting::Wall => Self {
-                setups: 5,
-                rounds: 9,
-                time: 2_000_000,
-                long_rounds: 3,
-                long_time: 20_000_000,
+                short: rounds(15, 5, 2_000_000),
+                long: rounds(5, 3, 20_000_000),
             },
         }
     }
 
-    /// How many rounds, and how often in each an operation fits that takes `each`.
-    fn plan(self, long: bool, each: f64) -> (u64, u64) {
-        let (rounds, time) = if long {
-            (self.long_rounds, self.long_time)
-        } else {
-            (self.rounds, self.time)
-        };
-        (rounds, (time as f64 / each.max(1.0)).ceil() as u64)
+    fn of_case(&self, long: bool) -> Rounds {
+        if long { self.long } else { self.short }
+    }
+}
+
+impl Rounds {
+    /// How often in each an operation fits that takes `each`: a power of two, so that two runs measure the same.
+    /// Where tasks take turns, an odd number of operations leaves them in another order than an even one.
+    fn turns(self, each: f64) -> u64 {
+        ((self.time as f64 / each.max(1.0)).ceil() as u64).next_power_of_two()
     }
 }
