@@ -30,6 +30,8 @@ the operation and the look at the clock are measured too, and taken off.
 | above floor | the same, with the floor taken from both: what the primitive itself costs |
 | interval | where the ratio would be found in 95 of 100 such runs, by bootstrap of the pairs of rounds |
 
+Counted in instructions, each round begins just after the kernel's tick, with nobody else to run: short rounds have no tick in them.
+
 A write that wakes somebody is measured up to the moment when all who were woken sleep again: they have the greater
 priority. An epoll set is armed if the item is not on its list yet; then the write alone is measured.
 Two tasks are two threads of one process.

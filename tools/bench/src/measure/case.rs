@@ -7,6 +7,7 @@ use std::io;
 
 use crate::measure::kit::Kit;
 use crate::measure::marker;
+use crate::measure::tasks::rest;
 use crate::record::{self, Record, Setting, Side};
 use crate::stats::{mean, mean_ratio, median, median_ratio, ratio_interval, spread};
 
@@ -129,6 +130,9 @@ impl Case {
         let turns = budget.turns(longest).max(self.least);
         for number in 0..budget.rounds {
             let mut measure = |(side, round): &mut (Side, Round)| -> io::Result<()> {
+                if kit.setting == Setting::Instructions {
+                    rest();
+                }
                 let figure = round(turns)? / turns as f64;
                 self.mark(kit, *side, turns);
                 figures.entry(*side).or_default().push(self.figure(figure));
@@ -229,11 +233,11 @@ impl Budget {
             time,
         };
         match setting {
-            // The kernel's tick comes every four million: in most rounds there is none. In long ones there are
-            // many: what is put off happens at one, maybe in the next side's round.
+            // The kernel's tick comes every four million. A short round begins after one and ends before the next;
+            // in a long one there are many: what is put off is done there, but for the last part.
             Setting::Instructions => Self {
                 short: rounds(1, 15, 300_000),
-                long: rounds(1, 5, 60_000_000),
+                long: rounds(1, 5, 120_000_000),
             },
             Setting::Wall => Self {
                 short: rounds(15, 5, 2_000_000),

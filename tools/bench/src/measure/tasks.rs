@@ -11,6 +11,8 @@ use std::sync::{Arc, Barrier};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Puts the calling thread on a processor.
 pub fn pin(cpu: usize) -> io::Result<()> {
     // SAFETY: All zeros is a set without members.
@@ -46,6 +48,17 @@ pub fn prioritize(priority: i32) -> io::Result<()> {
 /// twentieth away, and says so in its log.
 pub fn unthrottle() -> io::Result<()> {
     fs::write("/proc/sys/kernel/sched_rt_runtime_us", "-1")
+}
+
+/// Sleeps until the kernel's tick has come, so that the next one is far, and what was put off is done. Every
+/// other task has run, too, that wanted to: one that waits for the processor, which a thread with a priority
+/// never gives up, makes it dearer to enqueue another, as `add_nr_running` looks whether there are two.
+pub fn rest() {
+    let ticks = || clock_gettime(ClockId::MonotonicCoarse);
+    let before = ticks();
+    while ticks() == before {
+        thread::sleep(Duration::from_micros(100));
+    }
 }
 
 /// The priority of the thread that measures, while it has helpers.

@@ -15,11 +15,8 @@ use crate::record::Side;
 
 /// All their operations.
 pub fn cases() -> Vec<Case> {
-    let mut cases = vec![Case::new(
-        "waitq/entry of an epoll set, add+remove",
-        BOTH,
-        add_remove,
-    )];
+    let add_remove = Case::new("waitq/entry of an epoll set, add+remove", BOTH, add_remove);
+    let mut cases = vec![add_remove.long()];
     for entries in [1, 100, 10_000] {
         let name = format!("waitq/write, {entries} entries, none for it");
         cases.push(Case::new(name, BOTH, move |kit, side| {
