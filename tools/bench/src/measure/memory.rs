@@ -13,28 +13,28 @@ use rustix::io::fcntl_dupfd_cloexec;
 use crate::measure::kit::{Kit, Maker, read, write};
 use crate::record::{Record, Setting, Side};
 
-/// How many there are at once.
-const OBJECTS: usize = 1_000;
-
 const PAGE: i64 = 4096;
 
 type Make = fn(&Maker) -> io::Result<Vec<OwnedFd>>;
 
-/// What is held, and how it comes to be.
-pub const CASES: &[(&str, Make)] = &[
-    ("memory/counter", |maker| Ok(vec![maker.counter(0, false)?])),
-    ("memory/pipe, new", |maker| Ok(ends(maker.pipe()?))),
-    ("memory/pipe, holding 8 B", |maker| {
+/// What is held, how it comes to be, and how many of them there are at once: so many that a page that somebody
+/// else has does not count.
+pub const CASES: &[(&str, usize, Make)] = &[
+    ("memory/counter", 10_000, |maker| {
+        Ok(vec![maker.counter(0, false)?])
+    }),
+    ("memory/pipe, new", 1_000, |maker| Ok(ends(maker.pipe()?))),
+    ("memory/pipe, holding 8 B", 1_000, |maker| {
         let (reader, writer) = maker.pipe()?;
         write(&writer, &[1; 8])?;
         Ok(ends((reader, writer)))
     }),
-    ("memory/pipe, holding 64 KiB", |maker| {
+    ("memory/pipe, holding 64 KiB", 1_000, |maker| {
         let (reader, writer) = maker.pipe()?;
         write(&writer, &[1; 64 << 10])?;
         Ok(ends((reader, writer)))
     }),
-    ("memory/pipe, drained", |maker| {
+    ("memory/pipe, drained", 1_000, |maker| {
         let (reader, writer) = maker.pipe()?;
         write(&writer, &[1; 32 << 10])?;
         read(&reader, &mut [0; 32 << 10])?;
@@ -47,28 +47,33 @@ fn ends((reader, writer): (OwnedFd, OwnedFd)) -> Vec<OwnedFd> {
 }
 
 /// Measures one of them, on both sides.
-pub fn measure(kit: &Kit, name: &str, make: Make) -> io::Result<Record> {
-    let [native, module] = [Side::Native, Side::Module].map(|side| held(&kit.maker(side), make));
+pub fn measure(kit: &Kit, name: &str, count: usize, make: Make) -> io::Result<Record> {
+    let held = |side| held(&kit.maker(side), count, make);
+    let [native, module] = [Side::Native, Side::Module].map(held);
     let (native, module) = (native?, module?);
     Ok(Record {
         native: Some(native),
         module: Some(module),
         ratio: Some(module / native),
-        n: OBJECTS as u64,
+        n: count as u64,
         ..Record::empty(name, Setting::Instructions, "bytes")
     })
 }
 
-fn held(maker: &Maker, make: Make) -> io::Result<f64> {
+fn held(maker: &Maker, count: usize, make: Make) -> io::Result<f64> {
     // The table of descriptors has its size then, and stays.
-    let first = many(maker, make)?;
-    drop(fcntl_dupfd_cloexec(&first[0][0], 8 * OBJECTS as i32)?);
+    let first = many(maker, count, make)?;
+    let descriptors = 2 * count * first[0].len() + SPARE;
+    drop(fcntl_dupfd_cloexec(&first[0][0], descriptors as i32)?);
     let before = settled()?;
-    let objects = many(maker, make)?;
+    let objects = many(maker, count, make)?;
     let after = settled()?;
     drop((first, objects));
-    Ok((after - before) as f64 / OBJECTS as f64)
+    Ok((after - before) as f64 / count as f64)
 }
+
+/// Descriptors that a process has besides.
+const SPARE: usize = 1_000;
 
 /// What is used once the kernel has freed what it put off: the same for half a second.
 fn settled() -> io::Result<i64> {
@@ -83,8 +88,8 @@ fn settled() -> io::Result<i64> {
     Ok(last)
 }
 
-fn many(maker: &Maker, make: Make) -> io::Result<Vec<Vec<OwnedFd>>> {
-    (0..OBJECTS).map(|_| make(maker)).collect()
+fn many(maker: &Maker, count: usize, make: Make) -> io::Result<Vec<Vec<OwnedFd>>> {
+    (0..count).map(|_| make(maker)).collect()
 }
 
 /// Bytes of objects, and of pages that are not for objects.

@@ -68,8 +68,8 @@ pub fn run(options: &Options, mut progress: impl FnMut(usize, usize, &str)) -> i
     cases.retain(|case| wanted(&case.name));
     // Bytes repeat, so once is enough.
     if options.setting == Setting::Instructions {
-        for (name, make) in memory::CASES.iter().filter(|(name, _)| wanted(name)) {
-            results.push(memory::measure(&kit, name, *make)?);
+        for (name, count, make) in memory::CASES.iter().filter(|(name, ..)| wanted(name)) {
+            results.push(memory::measure(&kit, name, *count, *make)?);
         }
     }
     for (done, case) in cases.iter().enumerate() {
