@@ -15,11 +15,11 @@ const HEAD: &str = "\
 # What it costs
 
 `make bench` measures each operation on the kernel's own object and on the module's, in one process, one round on
-the one and one on the other in turn, pinned to a processor; by the clock with objects that are made anew 15 times, as it
-matters where in memory one lies. Each figure is the median of the rounds (the mean where the kernel puts work off, as at a
-close). The ratio is the median of what each two rounds have that came one after the other (of the means, there), as a
-machine may be faster for a while, then slower: so it may differ from the quotient of the two figures. The loop around
-the operation and the look at the clock are measured too, and taken off.
+the one and one on the other in turn, pinned to a processor; by the clock with objects that are made anew 15 times (5 times
+where rounds are long), as it matters where in memory one lies. Each figure is the median of the rounds (the mean where
+the kernel puts work off, as at a close). The ratio is the median of what each two rounds have that came one after the
+other (of the means, there), as a machine may be faster for a while, then slower: so it may differ from the quotient of
+the two figures. The loop around the operation and the look at the clock are measured too, and taken off.
 
 | column | is |
 |---|---|

@@ -9,7 +9,7 @@ use crate::measure::kit::Kit;
 use crate::measure::marker;
 use crate::measure::tasks::rest;
 use crate::record::{self, Record, Setting, Side};
-use crate::stats::{mean, mean_ratio, median, median_ratio, ratio_interval, spread};
+use crate::stats::{Pair, mean, mean_ratio, median, median_ratio, ratio_interval, spread};
 
 /// Does an operation so many times, and gives the time that took.
 pub type Round = Box<dyn FnMut(u64) -> io::Result<f64>>;
@@ -167,16 +167,19 @@ impl Case {
     }
 
     fn record(&self, setting: Setting, figures: &Figures, n: u64) -> Record {
-        let center = if self.long { mean } else { median };
+        type Center = (fn(&[f64]) -> f64, fn(&[Pair]) -> f64);
+        let (center, compare): Center = if self.long {
+            (mean, mean_ratio)
+        } else {
+            (median, median_ratio)
+        };
         let of = |side| figures.get(&side).map(|figures| center(figures));
         let [native, module, floor, dev_null] =
             [Side::Native, Side::Module, Side::Floor, Side::DevNull].map(of);
-        let compare = if self.long { mean_ratio } else { median_ratio };
         let both = native.zip(module);
-        let pairs = both.map(|_| {
-            let sides = [Side::Module, Side::Native].map(|side| figures[&side].iter().copied());
-            let [module, native] = sides;
-            module.zip(native).collect::<Vec<_>>()
+        let pairs = figures.get(&Side::Module).zip(figures.get(&Side::Native));
+        let pairs = pairs.map(|(module, native)| -> Vec<Pair> {
+            module.iter().copied().zip(native.iter().copied()).collect()
         });
         Record {
             name: self.name.clone(),
@@ -252,8 +255,8 @@ impl Budget {
 }
 
 impl Rounds {
-    /// How often in each an operation fits that takes `each`: a power of two, so that two runs measure the same.
-    /// Where tasks take turns, an odd number of operations leaves them in another order than an even one.
+    /// How often in each an operation fits that takes `each`: a power of two, so that it is the same in two runs
+    /// though `each` is not quite.
     fn turns(self, each: f64) -> u64 {
         ((self.time as f64 / each.max(1.0)).ceil() as u64).next_power_of_two()
     }

@@ -17,8 +17,8 @@ const PAGE: i64 = 4096;
 
 type Make = fn(&Maker) -> io::Result<Vec<OwnedFd>>;
 
-/// What is held, how it comes to be, and how many of them there are at once: so many that a page that somebody
-/// else has does not count.
+/// What is held, how many there are at once, and how one comes to be: so many that a page that somebody else
+/// has does not count.
 pub const CASES: &[(&str, usize, Make)] = &[
     ("memory/counter", 10_000, |maker| {
         Ok(vec![maker.counter(0, false)?])

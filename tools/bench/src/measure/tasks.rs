@@ -52,7 +52,7 @@ pub fn unthrottle() -> io::Result<()> {
 
 /// Sleeps until the kernel's tick has come, so that the next one is far, and what was put off is done. Every
 /// other task has run, too, that wanted to: one that waits for the processor, which a thread with a priority
-/// never gives up, makes it dearer to enqueue another, as `add_nr_running` looks whether there are two.
+/// never gives up, makes it cheaper to enqueue another, as `add_nr_running` looks closer at the second task only.
 pub fn rest() {
     let ticks = || clock_gettime(ClockId::MonotonicCoarse);
     let before = ticks();
