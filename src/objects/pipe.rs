@@ -617,18 +617,21 @@ impl Pipe {
         let mut slept = false;
         let (result, before) = loop {
             let may_come = self.has_writers();
-            match self
+            let read = self
                 .ring
-                .read_filled(|reader| self.take(reader, to, &mut taken))?
-            {
-                Some(read) if taken > 0 || read.0.is_err() => break read,
-                _ if !may_come => break (Ok(()), None),
-                _ => match self.wait_for_more(*request) {
+                .read_filled(|reader| self.take(reader, to, &mut taken));
+            match read {
+                Ok(Some(read)) if taken > 0 || read.0.is_err() => break read,
+                Ok(_) if !may_come => break (Ok(()), None),
+                Ok(_) => match self.wait_for_more(*request) {
                     Ok(waited) => slept |= waited,
                     Err(error) if error == EAGAIN => break (Err(error), None),
                     // Nothing was read, so that a signal may end it without a word.
                     Err(error) => return Err(error),
                 },
+                // Killed while another reader was at work. If this reader has slept, it took a writer's one
+                // wake-up for what may still be there: `after_read` wakes the next reader in its place.
+                Err(killed) => break (Err(killed), None),
             }
         };
         self.after_read(before, slept);
