@@ -4,8 +4,8 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
-use crate::bindings;
-use core::ptr;
+use crate::{abstractions::file::Access, bindings};
+use core::{marker::PhantomData, ptr};
 use kernel::{
     macros::kunit_tests,
     prelude::*,
@@ -94,23 +94,97 @@ impl Drop for Alone {
     }
 }
 
+/// Where a type has its queues: the one for files that can be read, and the one for files that can be written.
+///
+/// A file's entry has to be taken off the very queue that it was put on, at the latest when the file goes. So it is not
+/// for a function to say which queue that is: it is a field of the object that the file is on.
+///
+/// # Invariants
+///
+/// At both offsets a `T` has a [`FasyncQueue`].
+pub(crate) struct FasyncFields<T> {
+    read: usize,
+    write: usize,
+    _object: PhantomData<fn(&T)>,
+}
+
+impl<T> FasyncFields<T> {
+    /// To be called by [`fasync_fields!`].
+    ///
+    /// # Safety
+    ///
+    /// At both offsets a `T` has a [`FasyncQueue`].
+    pub(crate) const unsafe fn new(read: usize, write: usize) -> Self {
+        // INVARIANT: By the function's requirements.
+        Self {
+            read,
+            write,
+            _object: PhantomData,
+        }
+    }
+
+    /// Returns the queues of a file on `object` that was opened for `access`.
+    pub(super) fn of(self, object: &T, access: Access) -> FasyncQueues<'_> {
+        let object = ptr::from_ref(object);
+        // SAFETY: By the type invariants, they are parts of the object.
+        let (read, write) = unsafe {
+            (
+                &*object.byte_add(self.read).cast(),
+                &*object.byte_add(self.write).cast(),
+            )
+        };
+        FasyncQueues {
+            first: access.read.then_some(read),
+            second: access.write.then_some(write),
+        }
+    }
+}
+
+/// Tells [`FileOperations::FASYNC`](super::file::FileOperations::FASYNC) which fields of a type are its
+/// [`FasyncQueue`]s.
+macro_rules! fasync_fields {
+    ($object:ty { read: $read:ident, write: $write:ident }) => {{
+        use $crate::abstractions::fasync::{FasyncFields, FasyncQueue};
+
+        // Both are aligned.
+        const _: fn(&$object) = |object| {
+            let _ = (&object.$read, &object.$write);
+        };
+
+        // Both are of that very type: a raw pointer does not coerce to one to something elsewhere.
+        #[allow(unsafe_code, reason = "only addresses are taken")]
+        const _: unsafe fn(*const $object) -> [*const FasyncQueue; 2] =
+            // SAFETY: The function is never called.
+            |object| unsafe { [&raw const (*object).$read, &raw const (*object).$write] };
+
+        #[allow(unsafe_code, reason = "the fields are what is asked for")]
+        // SAFETY: These are the fields' offsets, and by the function above they are queues.
+        const FIELDS: FasyncFields<$object> = unsafe {
+            FasyncFields::new(
+                ::core::mem::offset_of!($object, $read),
+                ::core::mem::offset_of!($object, $write),
+            )
+        };
+
+        Some(FIELDS)
+    }};
+}
+pub(crate) use fasync_fields;
+
 /// The queues that a file belongs on: it hears of what happens on either.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct FasyncQueues<'a> {
-    pub(crate) first: Option<&'a FasyncQueue>,
-    pub(crate) second: Option<&'a FasyncQueue>,
+#[derive(Clone, Copy)]
+pub(super) struct FasyncQueues<'a> {
+    first: Option<&'a FasyncQueue>,
+    second: Option<&'a FasyncQueue>,
 }
 
 impl FasyncQueues<'_> {
     /// Puts `file` on its queues or takes it off them, all or nothing.
     ///
-    /// # Panics
-    ///
-    /// If the file is going away and its entry is on another queue, where it would be left.
-    ///
     /// # Safety
     ///
-    /// To be called as `file_operations.fasync` of `file`, with its arguments.
+    /// To be called as `file_operations.fasync` of `file`, with its arguments, and for the same queues each time. They
+    /// have to be there until then.
     ///
     /// C: `pipe_fasync` in `fs/pipe.c`.
     pub(super) unsafe fn update(
@@ -125,8 +199,7 @@ impl FasyncQueues<'_> {
         let update = |queue: &FasyncQueue, fd, on| {
             let (on, list) = (c_int::from(on), queue.list.get());
             // SAFETY: By the function's requirements the file is valid, by the type invariants the list.
-            // INVARIANT: `__fput` calls this for a file that is on a list, which then is off it: see the
-            // check below.
+            // INVARIANT: `__fput` calls this for a file that is on a list, and the file is off it then.
             unsafe { kernel::bindings::fasync_helper(fd, file, on, list) }
         };
         let mut ret = self.first.map_or(0, |queue| update(queue, fd, on));
@@ -138,12 +211,6 @@ impl FasyncQueues<'_> {
                 update(queue, -1, false);
             }
         }
-        // Only `__fput` has no descriptor, and it is alone with the file. `FASYNC` tells that the file is on
-        // a list, as it was cleared at open(2); taking it off clears that.
-        //
-        // SAFETY: The file is valid.
-        let left = fd == -1 && unsafe { (*file).f_flags } & kernel::bindings::FASYNC != 0;
-        assert!(!left, "a file's fasync queues are not those they were");
         ret
     }
 }
@@ -153,7 +220,7 @@ mod tests {
     use super::*;
     use crate::abstractions::{
         anon_file::AnonFiles,
-        file::{Access, FileOperations, Seek}, //
+        file::{close, FileOperations, Seek}, //
     };
     use kernel::{
         fs::File,
@@ -161,24 +228,26 @@ mod tests {
     };
 
     struct Signalling {
-        queue: FasyncQueue,
+        readers: FasyncQueue,
+        writers: FasyncQueue,
     }
 
     #[vtable]
     impl FileOperations for Signalling {
         const SEEK: Seek = Seek::Refused;
 
-        fn fasync(&self, _access: Access) -> FasyncQueues<'_> {
-            FasyncQueues {
-                first: Some(&self.queue),
-                second: None,
-            }
-        }
+        const FASYNC: Option<FasyncFields<Self>> = fasync_fields!(Signalling {
+            read: readers,
+            write: writers
+        });
     }
 
     fn open() -> Result<(Arc<Signalling>, ARef<File>)> {
-        let queue = FasyncQueue::new();
-        let signalling = Arc::new(Signalling { queue }, GFP_KERNEL)?;
+        let signalling = Signalling {
+            readers: FasyncQueue::new(),
+            writers: FasyncQueue::new(),
+        };
+        let signalling = Arc::new(signalling, GFP_KERNEL)?;
         let file = AnonFiles::new(c"[ipcdemo-kunit]")?.create(signalling.clone(), 0)?;
         Ok((signalling, file))
     }
@@ -193,35 +262,34 @@ mod tests {
         }
     }
 
-    fn is_empty(signalling: &Signalling) -> bool {
-        // SAFETY: Nobody changes the list meanwhile.
-        unsafe { (*signalling.queue.list.get()).is_null() }
+    /// Returns how many of both queues have somebody on them.
+    fn count(signalling: &Signalling) -> usize {
+        let queues = [&signalling.readers, &signalling.writers];
+        // SAFETY: Nobody changes the lists meanwhile.
+        let active = |queue: &&&FasyncQueue| unsafe { !(*queue.list.get()).is_null() };
+        queues.iter().filter(active).count()
     }
 
     #[test]
-    fn a_file_is_on_the_queue_until_it_is_off() -> Result {
+    fn a_file_is_on_its_queues_until_it_is_off() -> Result {
         let (signalling, file) = open()?;
-        assert!(is_empty(&signalling));
+        assert_eq!(count(&signalling), 0);
         assert!(set(&file, true));
-        assert!(!is_empty(&signalling));
+        assert_eq!(count(&signalling), 2);
         // It has no owner, so that nobody gets a signal.
-        signalling.queue.notify(Band::In);
-        signalling.queue.notify(Band::Out);
+        signalling.readers.notify(Band::In);
+        signalling.writers.notify(Band::Out);
         assert!(set(&file, false));
-        assert!(is_empty(&signalling));
+        assert_eq!(count(&signalling), 0);
         Ok(())
     }
 
     #[test]
-    fn a_file_that_goes_leaves_the_queue() -> Result {
+    fn a_file_that_goes_leaves_its_queues() -> Result {
         let (signalling, file) = open()?;
         assert!(set(&file, true));
-        drop(file);
-        // A kernel thread puts the last reference off.
-        //
-        // SAFETY: No requirements.
-        unsafe { kernel::bindings::flush_delayed_fput() };
-        assert!(is_empty(&signalling));
+        close(file);
+        assert_eq!(count(&signalling), 0);
         Ok(())
     }
 }

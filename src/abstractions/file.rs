@@ -12,7 +12,7 @@
 
 use crate::{
     abstractions::{
-        fasync::FasyncQueues,
+        fasync::FasyncFields,
         live::{Listed, Live},
         poll::{PollEvents, PollTable},
         splice::SplicePipe,
@@ -48,9 +48,19 @@ pub(crate) enum Seek {
 
 /// The operations of a kind of file.
 ///
-/// All run in process context and may sleep. Most often they run for the task that made the system
-/// call, but not always: `release` may be put off to a kernel thread, as may any I/O of io_uring.
-/// `&self` stays valid until `release` has returned.
+/// All run in process context and may sleep. `&self` stays valid until `release` has returned. Most often they run for
+/// the task that made the system call, but not always:
+///
+/// | operation | also runs |
+/// |---|---|
+/// | `release` | late in a task's exit (`exit_task_work` in `do_exit`), without memory (`mm`) and without namespaces (`nsproxy`); in a kernel thread that had the last reference, or by delayed work for one |
+/// | `fasync`, and a wake function of a poller that is left | where `release` does, just before it |
+/// | `read`, `write`, `poll`, `splice_read` | in a worker of io_uring, which has the memory and the namespaces of the task that it works for; in a kernel thread without user memory, where the kernel itself reads or writes |
+/// | `show_fdinfo` | for any task that looks into `/proc/PID/fdinfo` |
+/// | `ioctl`, `mmap`, `llseek` | never elsewhere |
+///
+/// So whatever may be called in `release` must not take a task's memory or namespaces for granted: in this room,
+/// [`Deadline`](super::wait_queue::Deadline) takes the clock as it is outside of any time namespace then.
 #[vtable]
 pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
     /// Whether reading and writing honor a [request](IoRequest) not to block: `FMODE_NOWAIT`,
@@ -124,11 +134,9 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// The queues of those who want SIGIO, for a file that was opened for `access`. They have to be the
-    /// same each time.
-    fn fasync(&self, _access: Access) -> FasyncQueues<'_> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    /// Where the type keeps the queues of those who want SIGIO: [`fasync_fields!`](super::fasync::fasync_fields) tells.
+    /// Without it the files refuse `O_ASYNC`.
+    const FASYNC: Option<FasyncFields<Self>> = None;
 
     /// Maps the file.
     fn mmap(&self, _file: &LocalFile, _vma: &VmaNew) -> Result {
@@ -562,10 +570,16 @@ impl<T: FileOperations> FileVtable<T> {
     ///
     /// See above.
     unsafe extern "C" fn fasync(fd: c_int, file: *mut kernel::bindings::file, on: c_int) -> c_int {
-        // SAFETY: The file is valid for the call; the arguments are this operation's.
+        let Some(fields) = T::FASYNC else {
+            return ENOTTY.to_errno();
+        };
+        // SAFETY: The file is valid for the call; the arguments are this operation's. The queues are those of the
+        // file's own object, which is there until `release`, and the same each time.
         unsafe {
             let access = Access::from_mode((*file).f_mode);
-            object::<T>(file).fasync(access).update(fd, file, on != 0)
+            fields
+                .of(object::<T>(file), access)
+                .update(fd, file, on != 0)
         }
     }
 
@@ -649,7 +663,7 @@ impl<T: FileOperations> FileVtable<T> {
             } else {
                 None
             },
-            fasync: if T::HAS_FASYNC {
+            fasync: if T::FASYNC.is_some() {
                 Some(Self::fasync)
             } else {
                 None

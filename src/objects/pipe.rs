@@ -18,7 +18,7 @@
 
 use crate::{
     abstractions::{
-        fasync::{Band, FasyncQueue, FasyncQueues},
+        fasync::{fasync_fields, Band, FasyncFields, FasyncQueue},
         file::{
             access,
             accessed,
@@ -899,6 +899,10 @@ impl Pipe {
 impl FileOperations for Pipe {
     const NOWAIT: bool = true;
     const SEEK: Seek = Seek::Refused;
+    const FASYNC: Option<FasyncFields<Self>> = fasync_fields!(Pipe {
+        read: fasync_readers,
+        write: fasync_writers
+    });
 
     /// Takes what is there; waits for something if nothing is.
     ///
@@ -1038,14 +1042,6 @@ impl FileOperations for Pipe {
             IPCDEMO_IOC_PIPE_SET_SIZE => self.set_size(arg as u32),
             IPCDEMO_IOC_PIPE_GET_SIZE => Ok(self.size()),
             _ => Err(ENOTTY),
-        }
-    }
-
-    /// C: `pipe_fasync`.
-    fn fasync(&self, access: Access) -> FasyncQueues<'_> {
-        FasyncQueues {
-            first: access.read.then_some(&self.fasync_readers),
-            second: access.write.then_some(&self.fasync_writers),
         }
     }
 
