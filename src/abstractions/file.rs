@@ -479,14 +479,11 @@ impl<T: FileOperations> FileVtable<T> {
         // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
         let (this, local) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
         let mut nonblock = flags & bindings::SPLICE_F_NONBLOCK != 0 || is_nonblocking(local);
-        // sendfile(2) comes again with what is left, by way of a pipe of its own that has no files, and is
-        // to end where the room does. It brings the position that the last round left: nobody else uses one,
-        // as the file is a stream.
+        // sendfile(2) comes again with what is left, and is to end where the room does.
         //
-        // SAFETY: All three are valid.
-        let (sendfile, again) = unsafe { (!bindings::pipe_has_files(pipe), *pos != (*file).f_pos) };
-        nonblock |= sendfile && again;
-        // Nor does who will not wait for room wait for something to come.
+        // SAFETY: The pipe is valid. If it has no files, it is this thread's own.
+        nonblock |= unsafe { bindings::pipe_is_another_round(pipe) };
+        // A caller that will not wait for room does not wait for input, either.
         let flags = if nonblock {
             flags | bindings::SPLICE_F_NONBLOCK
         } else {
@@ -503,11 +500,7 @@ impl<T: FileOperations> FileVtable<T> {
             // SAFETY: The arguments are this operation's.
             let ret =
                 unsafe { kernel::bindings::iter_file_splice_write(pipe, file, pos, len, flags) };
-            if sendfile && ret > 0 {
-                // SAFETY: The position is this round's.
-                unsafe { *pos += ret as Offset };
-            }
-            // Somebody else was faster.
+            // Another writer was faster.
             if nonblock || ret != EAGAIN.to_errno() as isize {
                 return ret;
             }

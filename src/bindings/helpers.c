@@ -203,9 +203,13 @@ __helper int ipcdemo_helper_virt_page_count(void *address)
 	return page_count(virt_to_page(address));
 }
 
-__helper bool ipcdemo_helper_pipe_has_files(const struct pipe_inode_info *pipe)
+/*
+ * Whether sendfile(2) has moved something before in the same call. Its own pipe
+ * has no files; splice_direct_to_actor begins with a tail of 0, and leaves one.
+ */
+__helper bool ipcdemo_helper_pipe_is_another_round(const struct pipe_inode_info *pipe)
 {
-	return pipe->files;
+	return !pipe->files && pipe->tail;
 }
 
 __helper unsigned long ipcdemo_helper_copy_from_user(void *to, const void __user *from,
