@@ -16,6 +16,7 @@
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/spinlock.h>
 #include <linux/time_namespace.h>
 #include <linux/uaccess.h>
@@ -79,10 +80,16 @@ __helper bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb)
 	return sb_start_write_trylock(sb);
 }
 
-__helper void ipcdemo_helper_set_in_eventfd(bool in_eventfd)
+/* Gives what it was. */
+__helper bool ipcdemo_helper_swap_in_eventfd(bool in_eventfd)
 {
 #ifdef CONFIG_EVENTFD
+	bool before = current->in_eventfd;
+
 	current->in_eventfd = in_eventfd;
+	return before;
+#else
+	return false;
 #endif
 }
 
@@ -114,10 +121,23 @@ __helper pid_t ipcdemo_helper_task_tgid_nr_ns(struct task_struct *task, struct p
 __helper s64 ipcdemo_helper_timens_monotonic_offset(void)
 {
 #ifdef CONFIG_TIME_NS
-	return timespec64_to_ns(&current->nsproxy->time_ns->offsets.monotonic);
-#else
-	return 0;
+	/* A task that is past exit_nsproxy_namespaces has none. */
+	struct nsproxy *nsproxy = current->nsproxy;
+
+	if (nsproxy)
+		return timespec64_to_ns(&nsproxy->time_ns->offsets.monotonic);
 #endif
+	return 0;
+}
+
+__helper void ipcdemo_helper_task_lock(struct task_struct *task)
+{
+	task_lock(task);
+}
+
+__helper void ipcdemo_helper_task_unlock(struct task_struct *task)
+{
+	task_unlock(task);
 }
 
 __helper void ipcdemo_helper___set_current_state(unsigned int state)

@@ -526,6 +526,43 @@ mod tests {
         Ok(())
     }
 
+    /// A wake function that wakes others is still one of a wake-up when it has done so, and after the outermost
+    /// wake-up nothing is left of the mark.
+    #[test]
+    fn a_wake_up_within_a_wake_up_leaves_the_mark() -> Result {
+        let (outer, inner) = (queue()?, queue()?);
+        let mut seen = None;
+        with_foreign(&inner, Head, 1, || {
+            // SAFETY: The current task may set its own mark.
+            unsafe { bindings::swap_in_eventfd(true) };
+            inner.lock().wake(&Wake::one());
+            // SAFETY: As above.
+            let left = unsafe { bindings::swap_in_eventfd(false) };
+            outer.lock().wake(&Wake::one());
+            seen = Some((left, is_in_eventfd()));
+        });
+        assert!(seen == Some((true, false)));
+        Ok(())
+    }
+
+    /// Late in a task's exit there are no namespaces: the clock is as it is outside of any.
+    #[test]
+    fn a_task_without_namespaces_has_the_clock_as_it_is() {
+        // SAFETY: The current task may put away its namespaces, as `do_exit` does, and take them back. Nobody looks at
+        // them meanwhile without the lock.
+        let (now, moment, reading) = unsafe {
+            let task = kernel::bindings::get_current();
+            bindings::task_lock(task);
+            let nsproxy = core::mem::replace(&mut (*task).nsproxy, ptr::null_mut());
+            let seen = (Deadline::now(), Deadline::at(7), Deadline::at(7).reading());
+            (*task).nsproxy = nsproxy;
+            bindings::task_unlock(task);
+            seen
+        };
+        assert!(moment < now);
+        assert_eq!(reading, 7);
+    }
+
     #[test]
     fn priority_is_at_the_head_and_exclusive_at_the_tail() -> Result {
         const EXCLUSIVE: Option<u32> = Some(kernel::bindings::WQ_FLAG_EXCLUSIVE);

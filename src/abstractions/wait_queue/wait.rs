@@ -48,9 +48,10 @@ impl Deadline {
         Self(self.0.saturating_add_unsigned(nanoseconds))
     }
 
-    /// By how much the current task's time namespace shifts the clock.
+    /// By how much the current task's time namespace shifts the clock. A task that has left its namespaces, late in
+    /// its exit, has the clock as it is.
     fn offset() -> i64 {
-        // SAFETY: The current task has not ended, so that it has its namespaces.
+        // SAFETY: No requirements.
         unsafe { bindings::timens_monotonic_offset() }
     }
 
@@ -209,8 +210,8 @@ impl<'a> Wait<'a> {
     /// Announces that the current task means to sleep. What is looked at afterwards is looked at
     /// after that, and after whatever was put on a queue: a full barrier.
     ///
-    /// It pairs with the full barrier between a waker's change and its look at the queue (the one in
-    /// `Word::change`, src/algorithms/counter.rs, if there is no lock), and with the one in
+    /// It pairs with the full barrier between a waker's change and its look at the queue (if there is no lock, the one
+    /// in `change_unlocked`, src/algorithms/counter.rs, or in `Word::update`, src/algorithms/ring.rs), and with the one in
     /// `try_to_wake_up` (kernel/sched/core.c) between a signal and its look at the state.
     pub(super) fn announce(&self) {
         // SAFETY: The current task may set its own state.

@@ -217,10 +217,11 @@ pub(super) unsafe fn walk<const TELL: bool>(
         return None;
     }
     // aio and io_uring may answer a wake-up by signalling an eventfd, which may wake others, and
-    // so on until the stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c.
+    // so on until the stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c. A wake function
+    // may walk a queue of its own: after that walk the mark is still this one's.
     //
     // SAFETY: The current task may set its own flag.
-    unsafe { bindings::set_in_eventfd(true) };
+    let before = unsafe { bindings::swap_in_eventfd(true) };
     while !ptr::eq(next, list) {
         // SAFETY: `next` is not the head, so that it is the link of a valid entry.
         let entry = unsafe { container_of!(next, kernel::bindings::wait_queue_entry, entry) };
@@ -277,7 +278,7 @@ pub(super) unsafe fn walk<const TELL: bool>(
         }
     }
     // SAFETY: As above.
-    unsafe { bindings::set_in_eventfd(false) };
+    unsafe { bindings::swap_in_eventfd(before) };
     Some(report)
 }
 
