@@ -11,7 +11,7 @@
 use crate::{
     abstractions::{
         splice::SharedBytes,
-        stream::{Destination, Source},
+        stream::{Destination, Filled, Source},
         wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::ring::{
@@ -1043,7 +1043,7 @@ impl<'a> Writer<'a> {
         Some(Published { before, begun })
     }
 
-    /// Adds a buffer with the next bytes, a page of them at most. There has to be one.
+    /// Adds a buffer with the next bytes, a page of them at most.
     ///
     /// # Panics
     ///
@@ -1051,9 +1051,10 @@ impl<'a> Writer<'a> {
     #[inline(always)]
     pub(crate) fn push(
         &mut self,
-        from: &mut (impl Source + ?Sized),
+        from: Filled<'_, impl Source + ?Sized>,
         packet: bool,
     ) -> Result<usize, Refused> {
+        let from = from.into_inner();
         if self.begun == self.limit {
             assert!(!self.over);
             self.refresh();

@@ -83,6 +83,23 @@ pub(crate) unsafe trait Source {
     }
 }
 
+/// A source that has something left.
+pub(crate) struct Filled<'a, S: ?Sized>(&'a mut S);
+
+impl<'a, S: Source + ?Sized> Filled<'a, S> {
+    /// Returns the source, unless there is nothing left.
+    #[inline]
+    pub(crate) fn new(source: &'a mut S) -> Option<Self> {
+        (!source.is_empty()).then_some(Self(source))
+    }
+
+    /// Takes what is left.
+    #[inline]
+    pub(super) fn into_inner(self) -> &'a mut S {
+        self.0
+    }
+}
+
 /// The buffer of a read(2) or a write(2), at any address whatever.
 ///
 /// It is the kernel crate's `UserSlice`, but inlined, and with a count of what was copied before a bad address. Nor

@@ -38,7 +38,7 @@ use crate::{
         poll::{PollEvent, PollEvents, PollTable},
         signal::{send_sigpipe, signal_pending},
         splice::SplicePipe,
-        stream::{Destination, Source},
+        stream::{Destination, Filled, Source},
         wait_queue::{new_wait_queue, Guard, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::ring::{slots_for, State, BUFFER_MAX},
@@ -701,7 +701,7 @@ impl Pipe {
                 Err(error) => return Ended::Failed(error),
             }
         }
-        while !from.is_empty() {
+        while let Some(rest) = Filled::new(from) {
             if let Some(published) = writer.hand_over() {
                 if published.was_empty() && self.rd_wait.is_active() {
                     self.wake_reader(Waker::GoesOn);
