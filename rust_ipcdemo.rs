@@ -67,7 +67,7 @@ impl kernel::InPlaceModule for IpcDemo {
                 user_pages_hard: module_parameters::pipe_user_pages_hard.value(),
             })?;
             Ok(try_pin_init!(Self {
-                objects: objects::Objects::new(),
+                objects: objects::Objects,
                 nodes <- device::Nodes::register(limits),
             }))
         })

@@ -12,7 +12,7 @@ use crate::{
         anon_file::AnonFiles,
         credentials::{capable, Capability},
         file::{FileOperations, Seek},
-        live,
+        live::{self, Live},
         misc_node::{self, MiscNode, Shared},
         pipe_fs::LazyMount,
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr}, //
@@ -65,7 +65,7 @@ use crate::{
     objects::{
         counter::Counter,
         fifo::Fifos,
-        null::{self, Null},
+        null::Null,
         pipe::Pipe,
         pipe_limits::{self, Account, Limits},
         tally::Tally,
@@ -73,7 +73,7 @@ use crate::{
     },
 };
 
-use core::{cmp::Ordering, ops::ControlFlow};
+use core::cmp::Ordering;
 use kernel::{
     fs::{
         file::{flags, FileDescriptorReservation},
@@ -463,19 +463,14 @@ fn list(ptr: &UserStructPtr) -> Result {
     let capacity = args.capacity.min(IPCDEMO_LIST_MAX) as usize;
     let mut objects = KVec::with_capacity(capacity, GFP_KERNEL)?;
 
-    collect(
-        &mut objects,
-        &args,
-        IPCDEMO_KIND_NULL,
-        |after, tell| null::LIVE.for_each_after(after, tell),
-        |_| FromZeros::new_zeroed(),
-    );
+    collect(&mut objects, &args, IPCDEMO_KIND_NULL, |_: &Null| {
+        FromZeros::new_zeroed()
+    });
     collect(
         &mut objects,
         &args,
         IPCDEMO_KIND_COUNTER,
-        live::for_each_after::<Counter>,
-        |counter| ipcdemo_object {
+        |counter: &Counter| ipcdemo_object {
             value: counter.count(),
             flags: match counter.mode() {
                 Mode::Sum => 0,
@@ -485,31 +480,21 @@ fn list(ptr: &UserStructPtr) -> Result {
             ..FromZeros::new_zeroed()
         },
     );
-    collect(
-        &mut objects,
-        &args,
-        IPCDEMO_KIND_WAITQ,
-        live::for_each_after::<Waitq>,
-        |waitq| {
-            let (value, waiters) = waitq.snapshot();
-            ipcdemo_object {
-                value,
-                waiters: waiters as u32,
-                ..FromZeros::new_zeroed()
-            }
-        },
-    );
-    collect(
-        &mut objects,
-        &args,
-        IPCDEMO_KIND_PIPE,
-        live::for_each_after::<Pipe>,
-        |pipe| ipcdemo_object {
+    collect(&mut objects, &args, IPCDEMO_KIND_WAITQ, |waitq: &Waitq| {
+        let (value, waiters) = waitq.snapshot();
+        ipcdemo_object {
+            value,
+            waiters: waiters as u32,
+            ..FromZeros::new_zeroed()
+        }
+    });
+    collect(&mut objects, &args, IPCDEMO_KIND_PIPE, |pipe: &Pipe| {
+        ipcdemo_object {
             value: pipe.occupancy().into(),
             waiters: pipe.count_waiters() as u32,
             ..FromZeros::new_zeroed()
-        },
-    );
+        }
+    });
 
     array.write(&objects)?;
     args.count = objects.len() as u32;
@@ -518,11 +503,12 @@ fn list(ptr: &UserStructPtr) -> Result {
 
 /// Adds the objects of one kind whose ids are above `args.after`, as long as there is room. An id is
 /// the kind in its upper half and the object's number in its lower half.
-fn collect<T>(
+///
+/// An object is described with no lock held but its own.
+fn collect<T: Live>(
     objects: &mut KVec<ipcdemo_object>,
     args: &ipcdemo_list_args,
     kind: u32,
-    for_each_after: impl FnOnce(u32, &mut dyn FnMut(u32, &T) -> ControlFlow<()>),
     describe: impl Fn(&T) -> ipcdemo_object,
 ) {
     let after = match ((args.after >> 32) as u32).cmp(&kind) {
@@ -530,15 +516,14 @@ fn collect<T>(
         Ordering::Equal => args.after as u32,
         Ordering::Greater => return,
     };
-    for_each_after(after, &mut |number, object| {
+    let room = objects.capacity() - objects.len();
+    for (number, object) in live::after::<T>(after).take(room) {
         let object = ipcdemo_object {
             id: u64::from(kind) << 32 | u64::from(number),
             kind,
-            ..describe(object)
+            ..describe(&object)
         };
-        match objects.push_within_capacity(object) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    });
+        // There is room: it does not allocate.
+        let _ = objects.push_within_capacity(object);
+    }
 }

@@ -2,19 +2,24 @@
 
 //! Lists of the live objects of a kind, each under a number, in the order of these.
 //!
-//! An object has its place in the list in itself, so that adding and removing one takes no memory and only a
-//! few instructions: that is part of what making an object costs.
+//! A list is a tree of chunks, and a chunk has room for the objects with so many successive numbers. Adding and
+//! removing an object takes a few instructions, which are part of what making an object costs: the chunk that new
+//! objects go to is at hand, and an object knows the chunk that it is in. Whoever lists the objects finds the chunk with
+//! a number in the tree, and takes references to the objects of one chunk at a time: so listing `n` of them takes time
+//! in the order of `n`, and the lock is never held for longer than one chunk takes.
 
 use crate::bindings;
 use core::{
-    cell::UnsafeCell,
+    cell::{Cell, UnsafeCell},
+    iter,
     mem::ManuallyDrop,
-    ops::{ControlFlow, Deref},
-    ptr::{self, NonNull}, //
+    ops::Deref,
+    ptr, //
 };
 use kernel::{
     macros::kunit_tests,
     prelude::*,
+    rbtree::{self, RBTree, RBTreeNodeReservation},
     sync::{
         atomic::{Atomic, Relaxed},
         Arc,
@@ -77,53 +82,81 @@ macro_rules! impl_live {
 }
 pub(crate) use impl_live;
 
-/// An object on a list.
-type Link<T> = Option<NonNull<T>>;
+/// How many successive numbers a chunk is for. With its place in the tree it takes 512 bytes then.
+const CHUNK: u32 = 56;
+
+/// The objects with the numbers from `first` on.
+///
+/// # Invariants
+///
+/// - All but `first` is used with the lock held only.
+/// - Each of `objects` is null, or came from [`Arc::as_ptr`] of an object to which a [`Listed`] has a reference, and
+///   which that takes out before it gives the reference up. `len` of them are not null.
+struct Chunk<T> {
+    first: u32,
+    len: Cell<u32>,
+    objects: [Cell<*const T>; CHUNK as usize],
+}
+
+impl<T> Chunk<T> {
+    fn new(first: u32) -> Self {
+        // INVARIANT: There are no objects.
+        Self {
+            first,
+            len: Cell::new(0),
+            objects: [const { Cell::new(ptr::null()) }; CHUNK as usize],
+        }
+    }
+
+    /// Returns the place of the object with this number, which is one of the chunk's.
+    #[inline]
+    fn place(&self, number: u32) -> &Cell<*const T> {
+        &self.objects[(number - self.first) as usize]
+    }
+}
 
 /// An object's place in the list of its kind.
 ///
 /// # Invariants
 ///
-/// `number` changes with the lock held. It is not 0 if, and only if, the object is on its kind's list.
+/// `number` and `chunk` change with the lock held. While `number` is not 0, the object is on its kind's list, in `chunk`,
+/// which is there for as long.
 pub(crate) struct Entry<T, D = ()> {
     number: Atomic<u32>,
     beside: D,
-    /// The neighbors. Guarded by the lock.
-    previous: UnsafeCell<Link<T>>,
-    next: UnsafeCell<Link<T>>,
+    chunk: Cell<*const Chunk<T>>,
 }
 
-// SAFETY: The links are used with the lock held only, and lead to what may be used from any thread.
+// SAFETY: The chunk is used with the lock held only, and leads to what may be used from any thread.
 unsafe impl<T: Send + Sync, D: Send> Send for Entry<T, D> {}
 // SAFETY: As above.
 unsafe impl<T: Send + Sync, D: Sync> Sync for Entry<T, D> {}
 
 impl<T> Entry<T> {
-    /// That of an object that is not on a list.
+    /// Returns the entry of an object that is not on a list.
     pub(crate) const fn new() -> Self {
         Self::with(())
     }
 }
 
 impl<T, D> Entry<T, D> {
-    /// The same, with something beside the number.
+    /// As [`Entry::new`], with something beside the number.
     pub(crate) const fn with(beside: D) -> Self {
-        // INVARIANT: There is neither a number nor a list.
+        // INVARIANT: There is no number.
         Self {
             number: Atomic::new(0),
             beside,
-            previous: UnsafeCell::new(None),
-            next: UnsafeCell::new(None),
+            chunk: Cell::new(ptr::null()),
         }
     }
 
-    /// What is beside the number.
+    /// Returns what is beside the number.
     #[inline]
     pub(crate) fn beside(&self) -> &D {
         &self.beside
     }
 
-    /// The number under which the object is listed, 0 if it is not.
+    /// Returns the number under which the object is listed, or 0 if it is not.
     #[inline]
     pub(crate) fn number(&self) -> u32 {
         self.number.load(Relaxed)
@@ -132,85 +165,125 @@ impl<T, D> Entry<T, D> {
 
 /// The list of the live objects of a kind.
 ///
-/// # Invariants
-///
-/// - From `first` on, along `next`, and from `last` on, along `previous`, are the same objects. Their numbers ascend.
-/// - For each of them there is a [`Listed`], which takes it off before it gives up its reference.
-/// - All links are used with the lock held only.
-pub(crate) struct List<T> {
-    first: UnsafeCell<Link<T>>,
-    last: UnsafeCell<Link<T>>,
-}
+/// A number is not given to another object before the numbers have gone up to the highest once.
+pub(crate) struct List<T>(UnsafeCell<Option<Chunks<T>>>);
 
 // SAFETY: The lock serializes access, and objects may be used and dropped on any thread.
 unsafe impl<T: Send + Sync> Sync for List<T> {}
 
 impl<T: Live> List<T> {
-    /// An empty list.
+    /// Returns an empty list.
     pub(crate) const fn new() -> Self {
-        // INVARIANT: There are no objects.
-        Self {
-            first: UnsafeCell::new(None),
-            last: UnsafeCell::new(None),
-        }
+        Self(UnsafeCell::new(None))
     }
 
-    /// Where the link to the object behind `previous` is, and the one to the object before `next`.
-    ///
-    /// # Safety
-    ///
-    /// Both are on this list, if they are any, and the lock is held.
+    /// Returns what is on the list, once something was.
     #[inline]
-    unsafe fn links(&self, previous: Link<T>, next: Link<T>) -> (*mut Link<T>, *mut Link<T>) {
-        // SAFETY: By the type invariants, they are alive.
-        unsafe {
-            (
-                previous.map_or(self.first.get(), |it| it.as_ref().entry().next.get()),
-                next.map_or(self.last.get(), |it| it.as_ref().entry().previous.get()),
-            )
-        }
-    }
-
-    /// Where there is a number for one more object: behind the last one, so that the list is in order; in the
-    /// first gap only once the numbers went up to the highest. Gives the neighbors, and the number.
-    ///
-    /// # Safety
-    ///
-    /// The lock is held.
-    #[inline]
-    unsafe fn place(&self) -> Option<(Link<T>, Link<T>, u32)> {
-        // SAFETY: By the function's requirements; the objects on the list are alive.
-        unsafe {
-            let last = *self.last.get();
-            let number = last.map_or(0, |last| last.as_ref().entry().number());
-            match number.checked_add(1) {
-                Some(number) => Some((last, None, number)),
-                None => self.first_gap(),
-            }
-        }
-    }
-
-    /// The first place where a number is free.
-    ///
-    /// # Safety
-    ///
-    /// The lock is held.
-    #[cold]
-    unsafe fn first_gap(&self) -> Option<(Link<T>, Link<T>, u32)> {
-        let (mut previous, mut number) = (None, 1);
-        loop {
-            // SAFETY: As in `place`.
-            unsafe {
-                let next = *self.links(previous, None).0;
-                if next?.as_ref().entry().number() != number {
-                    return Some((previous, next, number));
-                }
-                previous = next;
-                number = number.checked_add(1)?;
-            }
-        }
+    fn chunks<'a>(&'static self, _lock: &'a mut Lock) -> &'a mut Option<Chunks<T>> {
+        // SAFETY: The lock is held for `'a`, and borrowed so that there is one such reference at a time.
+        unsafe { &mut *self.0.get() }
     }
 }
+
+/// What is on a list.
+///
+/// # Invariants
+///
+/// - The key of a chunk in the tree is its first number, and all of these are [`CHUNK`] apart.
+/// - `last` is null, with `used` being [`CHUNK`]; or it is a chunk in the tree, of whose numbers the first `used` were
+///   given out.
+/// - Each other chunk in the tree has an object.
+struct Chunks<T> {
+    tree: RBTree<u32, Chunk<T>>,
+    /// Where new objects go.
+    last: *const Chunk<T>,
+    used: u32,
+    /// The first number of the chunk that is to be `last` next, if there is none yet.
+    next: u32,
+}
+
+impl<T: Live> Chunks<T> {
+    fn new() -> Self {
+        // INVARIANT: There are no chunks.
+        Self {
+            tree: RBTree::new(),
+            last: ptr::null(),
+            used: CHUNK,
+            next: 1,
+        }
+    }
+
+    /// Puts an object on the list. Returns whether it could: without numbers left it needs a chunk first.
+    ///
+    /// # Safety
+    ///
+    /// `object` came from [`Arc::as_ptr`], its entry has no number, and a [`Listed`] is about to refer to it.
+    #[inline]
+    unsafe fn put(&mut self, object: *const T) -> bool {
+        if self.used == CHUNK {
+            return false;
+        }
+        // SAFETY: By the type invariants there is a last chunk. The object is valid by the function's requirements.
+        let (chunk, entry) = unsafe { (&*self.last, (*object).entry()) };
+        let number = chunk.first + self.used;
+        // INVARIANT: The object is in the chunk, under a number that was not given out.
+        chunk.place(number).set(object);
+        chunk.len.set(chunk.len.get() + 1);
+        self.used += 1;
+        entry.chunk.set(chunk);
+        entry.number.store(number, Relaxed);
+        true
+    }
+
+    /// Takes the object of an entry with a number off the list.
+    #[inline]
+    fn take_off(&mut self, entry: &Entry<T, T::Beside>) {
+        // SAFETY: By the invariants of `Entry`, the chunk is there.
+        let chunk = unsafe { &*entry.chunk.get() };
+        // INVARIANT: The object is in no chunk, and has no number.
+        chunk.place(entry.number()).set(ptr::null());
+        chunk.len.set(chunk.len.get() - 1);
+        entry.number.store(0, Relaxed);
+        if chunk.len.get() == 0 && !ptr::eq(chunk, self.last) {
+            self.tree.remove_node(&chunk.first);
+        }
+    }
+
+    /// Has new objects go to no chunk, and frees the last one if nothing is in it.
+    fn retire_last(&mut self) {
+        // SAFETY: By the type invariants, it is null or in the tree.
+        let last = unsafe { self.last.as_ref() };
+        // INVARIANT: The chunk is as others are: it has an object or goes.
+        (self.last, self.used) = (ptr::null(), CHUNK);
+        if let Some(empty) = last.filter(|last| last.len.get() == 0) {
+            self.tree.remove_node(&empty.first);
+        }
+    }
+
+    /// Has new objects go to a new chunk. Fails, and returns the memory for it, if each of the next [`CHUNK`] places has
+    /// a chunk: then one has to try again from there.
+    fn extend(&mut self, memory: Memory<T>) -> Result<(), Memory<T>> {
+        self.retire_last();
+        for _ in 0..CHUNK {
+            let first = self.next;
+            // The last few numbers are not enough for a chunk.
+            self.next = match first.checked_add(2 * CHUNK) {
+                Some(_) => first + CHUNK,
+                None => 1,
+            };
+            if let rbtree::Entry::Vacant(place) = self.tree.entry(first) {
+                // INVARIANT: The chunk is in the tree under its first number, and none of them was given out.
+                self.last = place.insert(Chunk::new(first), memory);
+                self.used = 0;
+                return Ok(());
+            }
+        }
+        Err(memory)
+    }
+}
+
+/// Memory for a chunk and its place in the tree.
+type Memory<T> = RBTreeNodeReservation<u32, Chunk<T>>;
 
 /// The lock of all lists, held.
 struct Lock;
@@ -232,7 +305,8 @@ impl Drop for Lock {
     }
 }
 
-/// A reference to an object that was put on the list of its kind. It is taken off with that at the latest.
+/// A reference to an object that was put on the list of its kind. The object is taken off when this is dropped, at the
+/// latest.
 pub(crate) struct Listed<T: Live>(Arc<T>);
 
 impl<T: Live> Deref for Listed<T> {
@@ -282,36 +356,35 @@ unsafe impl<T: Live> ForeignOwnable for Listed<T> {
 
 /// Puts an object on the list of its kind.
 ///
-/// Context: process context.
+/// Context: may sleep.
 ///
-/// Errors: `EBUSY` if it is on the list already, or no number is free.
+/// Errors: `EBUSY` if the object is on the list already; `ENOMEM`.
 pub(crate) fn add<T: Live>(object: Arc<T>) -> Result<Listed<T>> {
-    let list = T::list();
-    let lock = Lock::take();
-    let entry = object.entry();
-    if entry.number() != 0 {
-        return Err(EBUSY);
+    let mut memory = None;
+    loop {
+        {
+            let mut lock = Lock::take();
+            if object.entry().number() != 0 {
+                return Err(EBUSY);
+            }
+            let chunks = T::list().chunks(&mut lock).get_or_insert_with(Chunks::new);
+            if let Some(new) = memory.take() {
+                memory = chunks.extend(new).err();
+            }
+            // SAFETY: The pointer is the `Arc`'s, and what is returned refers to the object.
+            if unsafe { chunks.put(Arc::as_ptr(&object)) } {
+                break;
+            }
+        }
+        if memory.is_none() {
+            memory = Some(RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?);
+        }
     }
-    // SAFETY: The lock is held.
-    let (previous, next, number) = unsafe { list.place() }.ok_or(EBUSY)?;
-    let link = NonNull::new(Arc::as_ptr(&object).cast_mut());
-    // SAFETY: The lock is held.
-    // INVARIANT: The object is linked between its neighbors, and the number is between theirs. What is returned takes
-    // it off.
-    unsafe {
-        *entry.previous.get() = previous;
-        *entry.next.get() = next;
-        let (behind, before) = list.links(previous, next);
-        *behind = link;
-        *before = link;
-    }
-    entry.number.store(number, Relaxed);
-    drop(lock);
     Ok(Listed(object))
 }
 
-/// Takes an object off the list of its kind, if it is on it. Who calls this during an [`add`] of the object
-/// may find it to be on the list or not.
+/// Takes an object off the list of its kind, if it is on it. A caller that races with an [`add`] of the object may find
+/// it on the list or not.
 ///
 /// Context: process context.
 #[inline]
@@ -323,60 +396,91 @@ pub(crate) fn remove<T: Live>(object: &T) {
 
 fn remove_listed<T: Live>(object: &T) {
     let entry = object.entry();
-    let _lock = Lock::take();
+    let mut lock = Lock::take();
     if entry.number() == 0 {
         return;
     }
-    // SAFETY: The lock is held, and the object is on the list, so that its neighbors are.
-    // INVARIANT: The neighbors are linked with each other; the object is on no list.
-    unsafe {
-        let (previous, next) = (*entry.previous.get(), *entry.next.get());
-        let (behind, before) = T::list().links(previous, next);
-        *behind = next;
-        *before = previous;
+    if let Some(chunks) = T::list().chunks(&mut lock) {
+        chunks.take_off(entry);
     }
-    entry.number.store(0, Relaxed);
 }
 
-/// Calls `f` with the objects whose numbers are above `after`, in order, until it breaks off.
-///
-/// `f` may neither sleep, nor add or remove an object. Every now and then others get the lock, which is a spinlock.
-/// Each time it begins anew and passes over what is before, so that to list `n` of them is in the order of `n * n`.
+/// Frees the memory that a kind's list has while nothing is on it.
 ///
 /// Context: process context.
-pub(crate) fn for_each_after<T: Live>(
-    mut after: u32,
-    f: &mut dyn FnMut(u32, &T) -> ControlFlow<()>,
-) {
-    let list = T::list();
-    let mut left = 0;
-    while left == 0 {
-        left = AT_ONCE;
-        let _lock = Lock::take();
-        let mut previous = None;
-        // SAFETY: The lock is held, so that what is on the list stays there, and by the type invariants alive.
-        while let Some(object) = unsafe { *list.links(previous, None).0 } {
-            previous = Some(object);
-            // SAFETY: As above.
-            let object = unsafe { object.as_ref() };
-            let number = object.entry().number();
-            if number <= after {
-                continue;
-            }
-            if left == 0 {
-                break;
-            }
-            if f(number, object).is_break() {
-                return;
-            }
-            after = number;
-            left -= 1;
-        }
+pub(crate) fn trim<T: Live>() {
+    let mut lock = Lock::take();
+    if let Some(chunks) = T::list().chunks(&mut lock) {
+        chunks.retire_last();
     }
 }
 
-/// How many objects are looked at before others get the lock.
-const AT_ONCE: u32 = 64;
+/// Returns the objects on the list of their kind whose numbers are above `after`, in order: those that are there all the
+/// time, and of those that come or go meanwhile some.
+///
+/// Context: process context. An object may end with the reference that is returned.
+pub(crate) fn after<T: Live>(after: u32) -> impl Iterator<Item = (u32, Arc<T>)> {
+    let mut batch = Batch::<T>::new(after);
+    iter::from_fn(move || loop {
+        if let Some(object) = batch.next() {
+            return Some(object);
+        }
+        batch.fetch()?;
+    })
+}
+
+/// References to the objects of one chunk.
+struct Batch<T> {
+    first: u32,
+    objects: [Option<Arc<T>>; CHUNK as usize],
+    /// How many of them were given out.
+    done: u32,
+    /// The highest number that was looked for.
+    after: u32,
+}
+
+impl<T: Live> Batch<T> {
+    fn new(after: u32) -> Self {
+        Self {
+            first: 0,
+            objects: [const { None }; CHUNK as usize],
+            done: CHUNK,
+            after,
+        }
+    }
+
+    fn next(&mut self) -> Option<(u32, Arc<T>)> {
+        while self.done < CHUNK {
+            let index = self.done;
+            self.done += 1;
+            if let Some(object) = self.objects[index as usize].take() {
+                return Some((self.first + index, object));
+            }
+        }
+        None
+    }
+
+    /// Goes on to the next chunk, if there is one.
+    fn fetch(&mut self) -> Option<()> {
+        // The chunk that the next number would be in.
+        let key = (self.after - self.after % CHUNK).checked_add(1)?;
+        let mut lock = Lock::take();
+        let chunks = T::list().chunks(&mut lock).as_ref()?;
+        let cursor = chunks.tree.cursor_lower_bound(&key)?;
+        let (_, chunk) = cursor.current();
+        for ((index, place), object) in (0..).zip(&chunk.objects).zip(&mut self.objects) {
+            let found = place.get();
+            if chunk.first + index > self.after && !found.is_null() {
+                // SAFETY: By the invariants of `Chunk`, it is the pointer of an `Arc`, and there is a reference, which
+                // is not given up before the lock.
+                *object = Some(unsafe { ArcBorrow::from_raw(found) }.into());
+            }
+        }
+        (self.first, self.done) = (chunk.first, 0);
+        self.after = chunk.first + (CHUNK - 1);
+        Some(())
+    }
+}
 
 #[kunit_tests(ipcdemo_live)]
 mod tests {
@@ -394,27 +498,31 @@ mod tests {
         Ok(Arc::new(Probe { value, entry }, GFP_KERNEL)?)
     }
 
-    /// What is on the list behind a number: numbers and values.
-    fn listed(after: u32) -> Result<KVec<(u32, u32)>> {
-        let mut all = KVec::with_capacity(8, GFP_KERNEL)?;
-        for_each_after::<Probe>(after, &mut |number, probe| match all
-            .push_within_capacity((number, probe.value))
-        {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        });
+    /// Returns what is on the list above a number: numbers and values.
+    fn listed(number: u32) -> Result<KVec<(u32, u32)>> {
+        let mut all = KVec::new();
+        for (number, probe) in after::<Probe>(number) {
+            all.push((number, probe.value), GFP_KERNEL)?;
+        }
         Ok(all)
     }
 
-    /// How many are on the list, which are the first ones in the order of their values.
-    fn count_listed() -> u32 {
-        let mut count = 0;
-        for_each_after::<Probe>(0, &mut |_, probe| {
-            assert_eq!(probe.value, count);
-            count += 1;
-            ControlFlow::Continue(())
-        });
-        count
+    /// Returns how many chunks there are.
+    fn chunks() -> usize {
+        let mut lock = Lock::take();
+        let chunks = Probe::list().chunks(&mut lock);
+        chunks
+            .as_ref()
+            .map_or(0, |chunks| chunks.tree.iter().count())
+    }
+
+    /// Has the next chunk begin with this number.
+    fn go_to(first: u32) {
+        let mut lock = Lock::take();
+        if let Some(chunks) = Probe::list().chunks(&mut lock) {
+            chunks.retire_last();
+            chunks.next = first;
+        }
     }
 
     /// One test, as there is one list.
@@ -436,37 +544,62 @@ mod tests {
         assert!(listed(0)?[..] == [(1, 10), (3, 12), (4, 13)]);
         assert!(listed(1)?[..] == [(3, 12), (4, 13)]);
 
-        // As if the numbers had gone up to the highest: the first gap is next, and then the ones behind.
-        probes[3].entry.number.store(u32::MAX, Relaxed);
+        // A number is not given out again at once.
         listed_probes.push(add(probes[1].clone())?, GFP_KERNEL)?;
-        assert!(listed(0)?[..] == [(1, 10), (2, 11), (3, 12), (u32::MAX, 13)]);
-        let more = [add(probe(14)?)?, add(probe(15)?)?];
-        let behind = listed(2)?;
-        assert!(behind[..] == [(3, 12), (4, 14), (5, 15), (u32::MAX, 13)]);
-        remove(&*probes[0]);
-        listed_probes.push(add(probes[0].clone())?, GFP_KERNEL)?;
-        assert!(listed(0)?[..2] == [(1, 10), (2, 11)]);
+        assert!(listed(0)?[..] == [(1, 10), (3, 12), (4, 13), (5, 11)]);
 
-        // At either end, in between, and the last one; by who has them, or by anybody.
+        // By whoever has them, or by anybody; a listing has references of its own.
+        let mut listing = after::<Probe>(0);
+        assert!(listing
+            .next()
+            .is_some_and(|(number, probe)| (number, probe.value) == (1, 10)));
         drop(listed_probes);
-        assert!(listed(0)?[..] == [(4, 14), (5, 15)]);
-        remove(&*more[1]);
-        remove(&*more[0]);
+        drop(probes);
         assert!(listed(0)?.is_empty());
-        drop(more);
-        assert!(probes.iter().all(|probe| probe.entry.number() == 0));
-        let last = add(probes[2].clone())?;
-        assert!(listed(0)?[..] == [(1, 12)]);
-        drop(last);
+        assert!(listing.map(|(_, probe)| probe.value).eq([12, 13, 11]));
 
+        // Chunks come and go with what is in them; the last one stays until it is asked to go.
+        let per_chunk = CHUNK as usize;
         let mut many = KVec::new();
-        for count in [AT_ONCE - 1, 1, AT_ONCE, 1] {
-            let before = count_listed();
-            for value in before..before + count {
-                many.push(add(probe(value)?)?, GFP_KERNEL)?;
-            }
-            assert_eq!(count_listed(), before + count);
+        for value in 0..3 * CHUNK {
+            many.push(add(probe(value)?)?, GFP_KERNEL)?;
         }
+        assert_eq!(chunks(), 4);
+        assert!(listed(0)?.iter().map(|&(_, value)| value).eq(0..3 * CHUNK));
+        let middle = many[per_chunk].entry.number();
+        let above = listed(middle)?;
+        assert!(above[0] == (middle + 1, CHUNK + 1) && above.len() == 2 * per_chunk - 1);
+        for one in &many[..2 * per_chunk] {
+            remove(&**one);
+        }
+        assert!(listed(0)?
+            .iter()
+            .map(|&(_, value)| value)
+            .eq(2 * CHUNK..3 * CHUNK));
+        assert_eq!(chunks(), 2);
+        drop(many);
+        assert_eq!(chunks(), 1);
+        trim::<Probe>();
+        assert_eq!(chunks(), 0);
+
+        // From the highest number on to the first ones that are free.
+        go_to(1);
+        let low = add(probe(1)?)?;
+        let highest = (u32::MAX / CHUNK - 1) * CHUNK + 1;
+        go_to(highest);
+        let high = add(probe(2)?)?;
+        assert!(listed(0)?[..] == [(1, 1), (highest, 2)]);
+        assert!(listed(highest)?.is_empty() && listed(u32::MAX)?.is_empty());
+        {
+            let mut lock = Lock::take();
+            let chunks = Probe::list().chunks(&mut lock).as_mut().ok_or(EINVAL)?;
+            chunks.retire_last();
+        }
+        let next = add(probe(3)?)?;
+        assert!(listed(0)?[..] == [(1, 1), (1 + CHUNK, 3), (highest, 2)]);
+        drop((low, high, next));
+        trim::<Probe>();
+        assert_eq!(chunks(), 0);
         Ok(())
     }
 }

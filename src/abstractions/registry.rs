@@ -5,7 +5,7 @@
 //! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h).
 
 use crate::bindings;
-use core::{marker::PhantomData, ops::ControlFlow};
+use core::marker::PhantomData;
 use kernel::{
     error::to_result,
     macros::kunit_tests,
@@ -76,19 +76,6 @@ impl<T: Send + Sync> Registry<T> {
         }
     }
 
-    /// Empties the table and frees what it is made of. To be called when it is not used any more:
-    /// an object that is put in later stays until the next call.
-    ///
-    /// Context: may sleep.
-    pub(crate) fn clear(&'static self) {
-        let Ok(xa) = self.ready() else { return };
-        while let Some((id, _)) = self.next_after(0) {
-            self.remove(id);
-        }
-        // SAFETY: `xa` is initialized. A number that a `Slot` holds may go: it stores no pointer.
-        unsafe { kernel::bindings::xa_destroy(xa) };
-    }
-
     /// Takes the lowest free number for an object to be.
     ///
     /// Context: may sleep.
@@ -157,46 +144,6 @@ impl<T: Send + Sync> Registry<T> {
         // of the table now, so this is its only owner.
         unsafe { Arc::try_from_foreign(entry) }
     }
-
-    /// Calls `f` with the objects whose numbers are above `after`, in order, until it breaks off.
-    ///
-    /// Context: process context; as `f`.
-    pub(crate) fn for_each_after(
-        &self,
-        mut after: u32,
-        f: &mut dyn FnMut(u32, &T) -> ControlFlow<()>,
-    ) {
-        while let Some((number, object)) = self.next_after(after) {
-            if f(number, &object).is_break() {
-                break;
-            }
-            after = number;
-        }
-    }
-
-    /// The object with the lowest number above `after`.
-    ///
-    /// Context: process context.
-    fn next_after(&self, after: u32) -> Option<(u32, Arc<T>)> {
-        let xa = self.ready().ok()?;
-        let mut index = after as usize;
-        // SAFETY: `xa` is initialized. `XA_PRESENT` passes over reserved numbers. With the lock
-        // held no entry leaves the table, so that the reference which the table owns keeps the
-        // object alive until there is another.
-        let object = unsafe {
-            kernel::bindings::xa_lock(xa);
-            let entry = kernel::bindings::xa_find_after(
-                xa,
-                &mut index,
-                usize::MAX,
-                kernel::bindings::XA_PRESENT,
-            );
-            let object = (!entry.is_null()).then(|| Arc::<T>::borrow(entry).into());
-            kernel::bindings::xa_unlock(xa);
-            object
-        };
-        Some((index as u32, object?))
-    }
 }
 
 /// A number of a [`Registry`], taken and not used yet. It is given back when this is dropped.
@@ -240,22 +187,12 @@ impl<T: Send + Sync> Drop for Slot<T> {
 mod tests {
     use super::*;
 
-    fn ids<T: Send + Sync>(registry: &Registry<T>, mut after: u32) -> Result<KVec<u32>> {
-        let mut ids = KVec::new();
-        while let Some((id, _)) = registry.next_after(after) {
-            ids.push(id, GFP_KERNEL)?;
-            after = id;
-        }
-        Ok(ids)
-    }
-
     #[test]
     fn a_table_that_was_not_made_ready_refuses() -> Result {
         static TABLE: Registry<u32> = Registry::new();
         assert!(TABLE.reserve().err() == Some(ENODEV));
         assert!(TABLE.get(1).is_none());
         assert!(TABLE.remove(1).is_none());
-        assert!(ids(&TABLE, 0)?.is_empty());
         Ok(())
     }
 
@@ -272,30 +209,22 @@ mod tests {
         // A reserved number is no object.
         assert!(TABLE.get(1).is_none());
         assert!(TABLE.remove(1).is_none());
-        assert!(ids(&TABLE, 0)?.is_empty());
-        drop((again, second));
-        TABLE.clear();
         Ok(())
     }
 
     #[test]
-    fn objects_are_told_in_order_until_they_are_removed() -> Result {
+    fn an_object_is_found_until_it_is_removed() -> Result {
         static TABLE: Registry<u32> = Registry::new();
         TABLE.init();
-        for value in 0..4 {
-            let slot = TABLE.reserve()?;
-            slot.fill(Arc::new(value, GFP_KERNEL)?);
+        for value in 10..13 {
+            TABLE.reserve()?.fill(Arc::new(value, GFP_KERNEL)?);
         }
-        assert!(ids(&TABLE, 0)?[..] == [1, 2, 3, 4]);
-        assert!(ids(&TABLE, 2)?[..] == [3, 4]);
-        assert!(TABLE.get(2).is_some_and(|object| *object == 1));
-        assert!(TABLE.remove(2).is_some_and(|object| *object == 1));
+        assert!(TABLE.get(2).is_some_and(|object| *object == 11));
+        assert!(TABLE.remove(2).is_some_and(|object| *object == 11));
         assert!(TABLE.remove(2).is_none());
         assert!(TABLE.get(2).is_none());
-        assert!(ids(&TABLE, 0)?[..] == [1, 3, 4]);
-
-        TABLE.clear();
-        assert!(ids(&TABLE, 0)?.is_empty());
+        assert!(TABLE.get(3).is_some_and(|object| *object == 12));
+        assert!(TABLE.remove(1).is_some() && TABLE.remove(3).is_some());
         Ok(())
     }
 }

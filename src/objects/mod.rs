@@ -4,6 +4,8 @@
 
 #![deny(unsafe_code)]
 
+use crate::abstractions::live;
+
 pub(crate) mod counter;
 pub(crate) mod fifo;
 pub(crate) mod null;
@@ -12,19 +14,14 @@ pub(crate) mod pipe_limits;
 pub(crate) mod tally;
 pub(crate) mod waitq;
 
-/// What the objects share: the tables of live ones. They can be made while this exists.
-pub(crate) struct Objects(());
-
-impl Objects {
-    /// Makes the tables ready.
-    pub(crate) fn new() -> Self {
-        null::LIVE.init();
-        Self(())
-    }
-}
+/// What the module keeps of the objects' kinds, and has to free when it goes.
+pub(crate) struct Objects;
 
 impl Drop for Objects {
     fn drop(&mut self) {
-        null::LIVE.clear();
+        live::trim::<null::Null>();
+        live::trim::<counter::Counter>();
+        live::trim::<waitq::Waitq>();
+        live::trim::<pipe::Pipe>();
     }
 }

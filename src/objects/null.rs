@@ -8,8 +8,8 @@
 
 use crate::abstractions::{
     anon_file::AnonFiles,
-    file::{Access, FileOperations, IoRequest, Seek},
-    registry::Registry,
+    file::{FileOperations, IoRequest, Seek},
+    live::{self, impl_live},
     stream::{Destination, Source}, //
 };
 use core::mem::MaybeUninit;
@@ -21,9 +21,6 @@ use kernel::{
     seq_print,
     sync::{aref::ARef, Arc, Mutex}, //
 };
-
-/// The live null objects.
-pub(crate) static LIVE: Registry<Null> = Registry::new();
 
 /// What a counter moves, and as it does: one instruction is cheaper than a copy of any length.
 const WORD: usize = size_of::<u64>();
@@ -37,7 +34,7 @@ const LARGE: usize = 64 << 10;
 /// A null object.
 #[pin_data]
 pub(crate) struct Null {
-    id: u32,
+    entry: live::Entry<Self>,
     /// What large reads copy from: as many zeros as the largest has asked for, up to [`LARGE`].
     #[pin]
     zeros: Mutex<KVVec<u8>>,
@@ -46,25 +43,22 @@ pub(crate) struct Null {
     sink: Mutex<KVVec<u8>>,
 }
 
+impl_live!(Null, entry);
+
 impl Null {
     /// Makes one, and a file on it.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
     pub(crate) fn create(files: &AnonFiles, open_flags: u32) -> Result<ARef<File>> {
-        let slot = LIVE.reserve()?;
-        let id = slot.id();
         let null = Arc::pin_init(
             pin_init!(Self {
-                id,
+                entry: live::Entry::new(),
                 zeros <- new_mutex!(KVVec::new()),
                 sink <- new_mutex!(KVVec::new()),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let file = files.create(null.clone(), open_flags)?;
-        // From here on `release` takes it off the list.
-        slot.fill(null);
-        Ok(file)
+        files.create(live::add(null)?, open_flags)
     }
 
     /// Gives `len` zeros by `copy`. Out of line, so that what a word costs is nothing but a word's.
@@ -164,10 +158,6 @@ impl FileOperations for Null {
     }
 
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
-        seq_print!(m, "null-id: {}\n", self.id);
-    }
-
-    fn release(&self, _access: Access) {
-        LIVE.remove(self.id);
+        seq_print!(m, "null-id: {}\n", self.entry.number());
     }
 }

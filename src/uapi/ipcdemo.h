@@ -380,7 +380,8 @@ struct ipcdemo_waiters_args {
  * struct ipcdemo_object - one live object, as IPCDEMO_IOC_LIST tells of it
  * @id: unique among live objects: the kind in the upper half, and in the lower
  *      half the number that /proc/PID/fdinfo shows as eventfd-id (counter),
- *      null-id, waitq-id or pipe-id. Free to be used again after the object's end.
+ *      null-id, waitq-id or pipe-id. After the object's end it is free, but not used
+ *      again before numbers have gone up to the highest.
  * @value: counter: its count; wait queue: its word; pipe: how many buffers hold
  *         something; null object: 0
  * @kind: IPCDEMO_KIND_*
