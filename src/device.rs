@@ -14,7 +14,7 @@ use crate::{
         file::{FileOperations, Seek},
         live::{self, Live},
         misc_node::{self, MiscNode, Shared},
-        pipe_fs::LazyMount,
+        pipe_fs::PipeFs,
         user_struct::{request, Request, UserArray, UserStruct, UserStructPtr}, //
     },
     algorithms::counter::Mode,
@@ -184,6 +184,7 @@ struct Shop {
     counters: AnonFiles,
     waitqs: AnonFiles,
     tallies: AnonFiles,
+    pipes: PipeFs,
 }
 
 impl Factory {
@@ -198,6 +199,7 @@ impl Factory {
             counters: AnonFiles::new(c"[ipcdemo-counter]")?,
             waitqs: AnonFiles::new(c"[ipcdemo-waitq]")?,
             tallies: AnonFiles::new(c"[ipcdemo-tally]")?,
+            pipes: PipeFs::mount()?,
         };
         let shop = Arc::new(shop, GFP_KERNEL)?;
         Ok(Self { fifos, shop })
@@ -219,8 +221,6 @@ impl misc_node::Node for Factory {
 /// Who makes objects: somebody with the factory open, or with a tally.
 struct Maker {
     shop: Arc<Shop>,
-    /// The file system that pipes live in, once one was made. It would come and go with each pipe otherwise.
-    mount: LazyMount,
     /// Who is charged for pipes, most often.
     account: Account,
 }
@@ -229,7 +229,6 @@ impl Maker {
     fn new(shop: &Arc<Shop>) -> Result<Self> {
         Ok(Self {
             shop: shop.clone(),
-            mount: LazyMount::new(),
             account: Account::open(&shop.limits)?,
         })
     }
@@ -333,8 +332,8 @@ fn make_pipe(maker: &Maker, ptr: &UserStructPtr, tally: Option<&Arc<Tally>>) -> 
     if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_PIPE_DIRECT) != 0 {
         return Err(EINVAL);
     }
-    let mount = maker.mount.get()?;
-    let (read_end, write_end) = Pipe::create(mount, &maker.account, args.size, args.flags, tally)?;
+    let pipes = &maker.shop.pipes;
+    let (read_end, write_end) = Pipe::create(pipes, &maker.account, args.size, args.flags, tally)?;
     let fd_flags = args.flags & flags::O_CLOEXEC;
     let read_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
     let write_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;

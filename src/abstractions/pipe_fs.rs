@@ -3,9 +3,9 @@
 //! A file system that nobody can mount, of inodes that are FIFOs to whoever looks at them. The
 //! kernel's own pipes live in such a one.
 //!
-//! The file system is mounted while there is a [`Mount`]. Longer than that it is there for whatever leads to
-//! one of its inodes: an open file, a descriptor made with `O_PATH`, a look at `/proc/PID/fd`. All that time
-//! the module stays loaded, because the file system's type has an owner.
+//! The file system stays mounted while there is a [`PipeFs`], which is as long as the module is loaded: mounting it for
+//! each pipe would have each close wait for a grace period. Whatever leads to one of its inodes keeps the module loaded:
+//! an open file, a descriptor made with `O_PATH`, a look at `/proc/PID/fd`, a watch by inotify(7).
 //!
 //! C headers: [`include/linux/pseudo_fs.h`](srctree/include/linux/pseudo_fs.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h).
@@ -13,6 +13,7 @@
 use crate::{
     abstractions::{
         file::{Access, FileOperations, FileVtable, Holder},
+        module,
         open::{self, Openable},
         path_file, //
     },
@@ -21,7 +22,7 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    mem::{forget, replace},
+    mem::forget,
     ptr::{self, NonNull}, //
 };
 use kernel::{
@@ -30,40 +31,24 @@ use kernel::{
     macros::kunit_tests,
     module::this_module,
     prelude::*,
-    sync::{aref::ARef, atomic::Relaxed, Arc, Refcount, SetOnce},
+    sync::{aref::ARef, Arc},
+    time::{delay::fsleep, Delta},
     types::{ForeignOwnable, Opaque}, //
 };
 
-/// The type of the file system, and where it is mounted.
-struct PipeFs {
-    fs_type: Opaque<kernel::bindings::file_system_type>,
-    mount: Opaque<*mut kernel::bindings::vfsmount>,
-    pins: Opaque<kernel::bindings::refcount_t>,
-}
+/// The type of the file system.
+struct FsType(Opaque<kernel::bindings::file_system_type>);
 
-// SAFETY: The type is changed by the VFS under its own locks; the mount by us under `mount_lock`, while there is
-// no pin, and read while there is one.
-unsafe impl Sync for PipeFs {}
+// SAFETY: The VFS changes it under its own locks.
+unsafe impl Sync for FsType {}
 
-impl PipeFs {
-    /// How many pins there are. Leaves 0, and comes back there, under `mount_lock`.
-    fn pins(&self) -> &Refcount {
-        // SAFETY: A `Refcount` is nothing but a `refcount_t`, and this one is only used as such.
-        unsafe { &*self.pins.get().cast() }
-    }
-}
-
-static PIPE_FS: PipeFs = PipeFs {
-    fs_type: Opaque::new(kernel::bindings::file_system_type {
-        name: c"ipcdemo_pipefs".to_bytes_with_nul().as_ptr(),
-        init_fs_context: Some(init_fs_context),
-        kill_sb: Some(kernel::bindings::kill_anon_super),
-        owner: this_module::<LocalModule>().as_ptr(),
-        ..pin_init::zeroed()
-    }),
-    mount: Opaque::new(ptr::null_mut()),
-    pins: Opaque::new(pin_init::zeroed()),
-};
+static FS_TYPE: FsType = FsType(Opaque::new(kernel::bindings::file_system_type {
+    name: c"ipcdemo_pipefs".to_bytes_with_nul().as_ptr(),
+    init_fs_context: Some(init_fs_context),
+    kill_sb: Some(kernel::bindings::kill_anon_super),
+    owner: this_module::<LocalModule>().as_ptr(),
+    ..pin_init::zeroed()
+}));
 
 static SUPER_OPERATIONS: kernel::bindings::super_operations = kernel::bindings::super_operations {
     statfs: Some(kernel::bindings::simple_statfs),
@@ -99,13 +84,18 @@ unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> c
 unsafe extern "C" fn destroy_inode(inode: *mut kernel::bindings::inode) {
     // SAFETY: The inode is valid, and nobody else uses it any more: nor does a walk under RCU come to it, as its
     // dentries are in no directory. If it has private data, `new_inode` made it, so that its file operations are the
-    // first part of what that gave it, and the data is what `drop_object` wants. The root has none.
+    // first part of what that gave it, the data is what `drop_object` wants, and it has a reference to the module. The
+    // root has none of these.
     unsafe {
         let object = (*inode).i_private;
         let operations = (*inode).__bindgen_anon_3.i_fop.cast::<InodeOperations>();
         kernel::bindings::free_inode_nonrcu(inode);
         if !object.is_null() {
             ((*operations).drop_object)(object);
+            // The module may be removed from here on, but not before this task is out of its text: whoever has a
+            // reference to an inode has one to the mount or the super block as well, which it gives up later, and for
+            // which `PipeFs::drop` waits.
+            kernel::bindings::module_put(module::as_ptr());
         }
     }
 }
@@ -159,7 +149,7 @@ impl<H: Holder<Object: Openable>> InodeVtable<H> {
         files: kernel::bindings::file_operations {
             open: Some(Self::open),
             release: Some(Self::release),
-            // As with any file system, its own reference to the module is enough: a file has the mount.
+            // A file has the inode, and that has a reference to the module.
             owner: ptr::null_mut(),
             ..FileVtable::<H::Object>::VTABLE
         },
@@ -233,121 +223,77 @@ impl Drop for InodeRef {
     }
 }
 
-/// Keeps the file system mounted.
+/// The file system, mounted for as long as this exists.
 ///
 /// # Invariants
 ///
-/// Stands for one pin, and as long as there is one the file system is mounted.
-pub(crate) struct Mount(());
+/// - The mount came from `kern_mount`, and the reference to it is ours.
+/// - The super block holds one reference to the module, of which the module was relieved while this exists.
+pub(crate) struct PipeFs(NonNull<kernel::bindings::vfsmount>);
 
-impl Mount {
-    /// Mounts the file system, unless it is mounted already.
-    ///
-    /// The module cannot be unloaded before this is dropped; so it must not be part of what is
-    /// dropped at unload. And who drops it has another reference to the module, from the file that
-    /// a system call is about, for instance.
-    ///
-    /// Context: may sleep, in drop as well; the last one waits for a grace period there.
-    ///
-    /// Errors: `ENOMEM`.
-    ///
-    /// C: `simple_pin_fs` in `fs/libfs.c`. But files on a mount that `kern_mount` made are closed without
-    /// taking the lock of all mounts.
-    fn pin(_lock: &MountLock) -> Result<Self> {
-        let pins = PIPE_FS.pins();
-        if pins.as_atomic().load(Relaxed) > 0 {
-            pins.inc();
-        } else {
-            let fs_type = PIPE_FS.fs_type.get();
-            // SAFETY: The type is valid, and static.
-            let mount = from_err_ptr(unsafe { kernel::bindings::kern_mount(fs_type) })?;
-            // SAFETY: The lock is held, and there is no pin.
-            unsafe { *PIPE_FS.mount.get() = mount };
-            pins.set(1);
-        }
-        // INVARIANT: There is one more pin now.
-        Ok(Self(()))
-    }
+// SAFETY: A mount may be used and given back by any thread.
+unsafe impl Send for PipeFs {}
+// SAFETY: As above.
+unsafe impl Sync for PipeFs {}
 
-    fn as_ptr(&self) -> *mut kernel::bindings::vfsmount {
-        // SAFETY: By the type invariants there is a pin, so that the pointer does not change.
-        unsafe { *PIPE_FS.mount.get() }
+impl PipeFs {
+    /// Mounts the file system.
+    ///
+    /// Mounted or not, the module can be unloaded while there is no inode: each of these has a reference to it. The
+    /// super block's own reference is given back at once, and taken anew before the super block goes.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    ///
+    /// C: `init_pipe_fs` in `fs/pipe.c`. Files on a mount that `kern_mount` made are closed without taking the lock of
+    /// all mounts.
+    pub(crate) fn mount() -> Result<Self> {
+        // SAFETY: The type is valid, and static.
+        let mount = from_err_ptr(unsafe { kernel::bindings::kern_mount(FS_TYPE.0.get()) })?;
+        let mount = NonNull::new(mount).ok_or(ENOMEM)?;
+        // SAFETY: `get_filesystem` took it for the super block. While this code runs there is another reference, or the
+        // module is being loaded.
+        unsafe { kernel::bindings::module_put(module::as_ptr()) };
+        // INVARIANT: Both are as they have to be now.
+        Ok(Self(mount))
     }
 }
 
-impl Drop for Mount {
+impl Drop for PipeFs {
+    /// Context: may sleep; waits for a grace period.
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, the pin is ours to give back.
-        if !unsafe { bindings::mount_dec_and_lock(PIPE_FS.pins.get()) } {
+        // SAFETY: By the type invariants, the super block's reference is one that the module was relieved of: now it
+        // counts. The module is valid.
+        unsafe { kernel::bindings::__module_get(module::as_ptr()) };
+        let references = module::references();
+        // SAFETY: By the type invariants, the reference is ours to give back.
+        unsafe { kernel::bindings::kern_unmount_array(&mut self.0.as_ptr(), 1) };
+        if module::is_live() {
             return;
         }
-        let lock = MountLock;
-        // SAFETY: The lock is held, and there is no pin any more.
-        let mount = unsafe { replace(&mut *PIPE_FS.mount.get(), ptr::null_mut()) };
-        drop(lock);
-        // SAFETY: `kern_mount` made it, and it is given back this once.
-        unsafe { kernel::bindings::kern_unmount(mount) };
-    }
-}
-
-/// A [`Mount`] for when it is needed first.
-pub(crate) struct LazyMount(SetOnce<Mount>);
-
-impl LazyMount {
-    /// One that mounts nothing yet.
-    pub(crate) const fn new() -> Self {
-        Self(SetOnce::new())
-    }
-
-    /// Gives the mount. Context, errors and what has to be heeded: as of [`Mount::pin`].
-    #[inline]
-    pub(crate) fn get(&self) -> Result<&Mount> {
-        match self.0.as_ref() {
-            Some(mount) => Ok(mount),
-            None => self.first(),
+        // The module goes. There is no inode any more, but a task that had the last one may be on its way from
+        // `destroy_inode` to `mntput`. The super block ends there, and its last use of this module is to give back
+        // the reference: nobody else has one.
+        while module::references() >= references {
+            fsleep(Delta::from_millis(1));
         }
-    }
-
-    #[cold]
-    fn first(&self) -> Result<&Mount> {
-        let lock = MountLock::take();
-        if self.0.as_ref().is_none() {
-            self.0.populate(Mount::pin(&lock)?);
-        }
-        // Who populates it has the lock, so that nobody is in the middle of that.
-        self.0.as_ref().ok_or(ENOMEM)
-    }
-}
-
-/// The lock of who mounts the file system and who unmounts it, held.
-struct MountLock;
-
-impl MountLock {
-    fn take() -> Self {
-        // SAFETY: Process context, by the contexts of the functions above.
-        unsafe { bindings::mount_lock() };
-        Self
-    }
-}
-
-impl Drop for MountLock {
-    fn drop(&mut self) {
-        // SAFETY: This thread took it.
-        unsafe { bindings::mount_unlock() };
     }
 }
 
 /// Makes an inode for `object`.
 ///
 /// C: `get_pipe_inode` in `fs/pipe.c`.
-fn new_inode<H: Holder<Object: Openable>>(mount: &Mount, object: H) -> Result<InodeRef> {
+fn new_inode<H: Holder<Object: Openable>>(fs: &PipeFs, object: H) -> Result<InodeRef> {
     // It is none, but all that an inode of its kind needs that is on no list.
     //
-    // SAFETY: The mount is valid, and so is its super block.
-    let inode = unsafe { kernel::bindings::alloc_anon_inode((*mount.as_ptr()).mnt_sb) };
+    // SAFETY: By the invariants of `PipeFs` the mount is valid, and so is its super block.
+    let inode = unsafe { kernel::bindings::alloc_anon_inode(fs.0.as_ref().mnt_sb) };
     // INVARIANT: It has one reference, and we own it.
     let inode = InodeRef(NonNull::new(from_err_ptr(inode).map_err(|_| ENFILE)?).ok_or(ENFILE)?);
     let raw = inode.0.as_ptr();
+    // SAFETY: The module is valid. `destroy_inode` gives the reference back, once the inode has an object.
+    if !unsafe { kernel::bindings::try_module_get(module::as_ptr()) } {
+        return Err(ENOENT);
+    }
     // SAFETY: The inode is valid, and nobody else uses it yet.
     unsafe {
         (*raw).__bindgen_anon_3.i_fop = InodeVtable::<H>::file_operations();
@@ -362,7 +308,7 @@ fn new_inode<H: Holder<Object: Openable>>(mount: &Mount, object: H) -> Result<In
 ///
 /// Who opens the inode again finds `object` by itself.
 fn first_file<H: Holder<Object: Openable>>(
-    mount: &Mount,
+    fs: &PipeFs,
     inode: InodeRef,
     open_flags: u32,
 ) -> Result<ARef<File>> {
@@ -370,7 +316,7 @@ fn first_file<H: Holder<Object: Openable>>(
     let file = from_err_ptr(unsafe {
         kernel::bindings::alloc_file_pseudo(
             inode.0.as_ptr(),
-            mount.as_ptr(),
+            fs.0.as_ptr(),
             c"".as_char_ptr(),
             open_flags as c_int,
             InodeVtable::<H>::file_operations(),
@@ -384,7 +330,7 @@ fn first_file<H: Holder<Object: Openable>>(
 /// Makes one more file where `first` is, for reading.
 fn second_file<H: Holder<Object: Openable>>(first: &File, open_flags: u32) -> Result<ARef<File>> {
     // SAFETY: The path is that of an open file. The operations are static, and the object's; the path leads to the
-    // mount, and that keeps the module. The file is counted as one for reading, and `start` gives it its object.
+    // inode, and that keeps the module. The file is counted as one for reading, and `start` gives it its object.
     unsafe {
         let path = &raw const (*first.as_ptr()).__bindgen_anon_1.f_path;
         let operations = InodeVtable::<H>::file_operations();
@@ -423,17 +369,17 @@ unsafe fn start<H: Holder<Object: Openable>>(
 ///
 /// Context: may sleep.
 ///
-/// Errors: `ENFILE`, `ENOMEM`.
+/// Errors: `ENFILE`, `ENOMEM`; `ENOENT` while the module is going.
 ///
 /// C: `create_pipe_files` in `fs/pipe.c`.
 pub(crate) fn create<H: Holder<Object: Openable>>(
-    mount: &Mount,
+    fs: &PipeFs,
     object: H,
     open_flags: u32,
 ) -> Result<(ARef<File>, ARef<File>)> {
-    let inode = new_inode(mount, object)?;
+    let inode = new_inode(fs, object)?;
     let write_flags = flags::O_WRONLY | open_flags & (flags::O_NONBLOCK | flags::O_DIRECT);
-    let write = first_file::<H>(mount, inode, write_flags)?;
+    let write = first_file::<H>(fs, inode, write_flags)?;
     let read_flags = flags::O_RDONLY | open_flags & flags::O_NONBLOCK;
     let read = second_file::<H>(&write, read_flags)?;
     Ok((read, write))
@@ -529,10 +475,6 @@ mod tests {
         Ok((log, probe))
     }
 
-    fn pin() -> Result<Mount> {
-        Mount::pin(&MountLock::take())
-    }
-
     fn inode(file: &File) -> *mut kernel::bindings::inode {
         // SAFETY: The file is open.
         unsafe { (*file.as_ptr()).f_inode }
@@ -567,16 +509,15 @@ mod tests {
     fn references() -> c_int {
         // SAFETY: No requirements. What was put off before is done.
         unsafe { kernel::bindings::flush_delayed_fput() };
-        // SAFETY: The module is valid.
-        unsafe { kernel::bindings::module_refcount(this_module::<LocalModule>().as_ptr()) }
+        module::references()
     }
 
     #[test]
     fn both_files_are_on_one_fifo() -> Result {
-        let mount = pin()?;
+        let fs = PipeFs::mount()?;
         let (log, probe) = probe()?;
         let flags = flags::O_NONBLOCK | flags::O_DIRECT | flags::O_APPEND;
-        let (read, write) = create(&mount, probe, flags)?;
+        let (read, write) = create(&fs, probe, flags)?;
 
         assert!(inode(&read) == inode(&write));
         // SAFETY: The inode is valid as long as the files are open.
@@ -607,9 +548,9 @@ mod tests {
 
     #[test]
     fn each_pair_has_an_inode_of_its_own() -> Result {
-        let mount = pin()?;
-        let (first_read, first_write) = create(&mount, probe()?.1, 0)?;
-        let (read, write) = create(&mount, probe()?.1, 0)?;
+        let fs = PipeFs::mount()?;
+        let (first_read, first_write) = create(&fs, probe()?.1, 0)?;
+        let (read, write) = create(&fs, probe()?.1, 0)?;
         assert!(inode(&read) != inode(&first_read));
         assert!(*name::<64>(&read)? != *name::<64>(&first_read)?);
         for file in [first_read, first_write, read, write] {
@@ -620,8 +561,8 @@ mod tests {
 
     #[test]
     fn a_name_needs_room() -> Result {
-        let mount = pin()?;
-        let (read, write) = create(&mount, probe()?.1, 0)?;
+        let fs = PipeFs::mount()?;
+        let (read, write) = create(&fs, probe()?.1, 0)?;
         assert!(name::<4>(&read).err() == Some(ENAMETOOLONG));
         close(read);
         close(write);
@@ -647,9 +588,9 @@ mod tests {
 
     #[test]
     fn a_refused_open_leaves_nothing() -> Result {
-        let mount = pin()?;
+        let fs = PipeFs::mount()?;
         let (log, probe) = probe()?;
-        let (read, write) = create(&mount, probe, 0)?;
+        let (read, write) = create(&fs, probe, 0)?;
         let before = references();
         log.refuses.store(true, Relaxed);
         // SAFETY: They are those of an open file.
@@ -672,9 +613,9 @@ mod tests {
     #[test]
     fn an_inode_can_be_opened_again() -> Result {
         let before = references();
-        let mount = pin()?;
+        let fs = PipeFs::mount()?;
         let (log, probe) = probe()?;
-        let (read, write) = create(&mount, probe, 0)?;
+        let (read, write) = create(&fs, probe, 0)?;
         assert_eq!((pipe_mark(&read), pipe_mark(&write)), (0, 0));
         // SAFETY: The file is open, and its path is held.
         let (path, cred) = unsafe {
@@ -684,7 +625,7 @@ mod tests {
         };
         close(read);
         close(write);
-        drop(mount);
+        drop(fs);
         assert_eq!(log.dropped.load(Relaxed), 0);
         assert!(references() > before);
 
@@ -706,23 +647,44 @@ mod tests {
         Ok(())
     }
 
-    /// A file has no reference to the module of its own: it has the mount.
+    /// The file system has no reference to the module while it is idle, and each inode has one.
     #[test]
     fn whoever_is_last_gives_back_the_module() -> Result {
         let before = references();
+        let fs = PipeFs::mount()?;
+        assert_eq!(references(), before);
         for write_is_last in [false, true] {
-            let (read, write) = create(&pin()?, probe()?.1, 0)?;
-            assert!(references() > before);
+            let (read, write) = create(&fs, probe()?.1, 0)?;
+            assert_eq!(references(), before + 1);
             let (first, last) = if write_is_last {
                 (read, write)
             } else {
                 (write, read)
             };
             close(first);
-            assert!(references() > before);
+            assert_eq!(references(), before + 1);
             close(last);
             assert_eq!(references(), before);
         }
+        drop(fs);
+        assert_eq!(references(), before);
+        Ok(())
+    }
+
+    /// The files of a file system that nobody keeps mounted keep it.
+    #[test]
+    fn a_file_system_may_go_before_its_files() -> Result {
+        let before = references();
+        let fs = PipeFs::mount()?;
+        let (log, probe) = probe()?;
+        let (read, write) = create(&fs, probe, 0)?;
+        drop(fs);
+        // The super block's own reference counts now.
+        assert_eq!(references(), before + 2);
+        close(read);
+        close(write);
+        assert_eq!(log.releases(), [1, 1, 0]);
+        assert_eq!(references(), before);
         Ok(())
     }
 }

@@ -6,7 +6,6 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/pipe_fs_i.h>
-#include <linux/refcount.h>
 #include <linux/sched/signal.h>
 #include <linux/wait.h>
 
@@ -16,13 +15,6 @@
 DEFINE_MUTEX(ipcdemo_fasync_mutex);
 /* The lists of the live objects: src/abstractions/live.rs. */
 DEFINE_SPINLOCK(ipcdemo_live_spinlock);
-/* Where the pipes' file system is mounted: src/abstractions/pipe_fs.rs. */
-DEFINE_MUTEX(ipcdemo_mount_mutex);
-
-bool ipcdemo_helper_mount_dec_and_lock(refcount_t *pins)
-{
-	return refcount_dec_and_mutex_lock(pins, &ipcdemo_mount_mutex);
-}
 
 /* The array has to be of null pointers. */
 unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresses)

@@ -60,16 +60,6 @@ __helper void ipcdemo_helper_live_unlock(void)
 	spin_unlock(&ipcdemo_live_spinlock);
 }
 
-__helper void ipcdemo_helper_mount_lock(void)
-{
-	mutex_lock(&ipcdemo_mount_mutex);
-}
-
-__helper void ipcdemo_helper_mount_unlock(void)
-{
-	mutex_unlock(&ipcdemo_mount_mutex);
-}
-
 __helper bool ipcdemo_helper_list_empty_careful(const struct list_head *list)
 {
 	return list_empty_careful(list);

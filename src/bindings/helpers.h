@@ -6,13 +6,11 @@
 #include <linux/mm_types.h>
 #include <linux/mutex.h>
 #include <linux/pipe_fs_i.h>
-#include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
 
 extern struct mutex ipcdemo_fasync_mutex;
-extern struct mutex ipcdemo_mount_mutex;
 extern spinlock_t ipcdemo_live_spinlock;
 
 bool ipcdemo_helper_eventfd_signal_allowed(void);
@@ -38,7 +36,6 @@ void ipcdemo_helper_file_set_fsnotify_mode(struct file *file, fmode_t mode);
 void ipcdemo_helper_get_page(struct page *page);
 void ipcdemo_helper_get_task_comm(char *comm, struct task_struct *task);
 void ipcdemo_helper_i_readcount_inc(struct inode *inode);
-bool ipcdemo_helper_mount_dec_and_lock(refcount_t *pins);
 void ipcdemo_helper_list_add(struct list_head *entry, struct list_head *after);
 void ipcdemo_helper_list_del_init(struct list_head *entry);
 void ipcdemo_helper_list_del_init_careful(struct list_head *entry);

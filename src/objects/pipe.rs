@@ -34,7 +34,7 @@ use crate::{
         live::{self, impl_live},
         open::{Openable, Opening},
         page_ring::{Both, PageRing, Patience, Published, Reader, Refused, Writer, OWN_SLOTS},
-        pipe_fs::{self, Mount},
+        pipe_fs::{self, PipeFs},
         poll::{PollEvent, PollEvents, PollTable},
         signal::{send_sigpipe, signal_pending},
         splice::SplicePipe,
@@ -132,7 +132,7 @@ impl Pipe {
     ///
     /// C: `create_pipe_files`.
     pub(crate) fn create(
-        mount: &Mount,
+        fs: &PipeFs,
         account: &Account,
         size: u32,
         open_flags: u32,
@@ -146,7 +146,7 @@ impl Pipe {
             pipe.set_size(size)?;
         }
         // The last one to leave takes it off the list, even if its inode stays.
-        let ends = pipe_fs::create(mount, live::add(pipe)?, open_flags)?;
+        let ends = pipe_fs::create(fs, live::add(pipe)?, open_flags)?;
         if let Some(tally) = tally {
             tally.add_object();
         }
@@ -707,7 +707,7 @@ impl Pipe {
                     self.wake_reader(Waker::GoesOn);
                 }
             }
-            match writer.push(from, packet) {
+            match writer.push(rest, packet) {
                 Ok(len) => *added += len,
                 Err(Refused::Full) => return Ended::Full,
                 Err(Refused::NoMemory) => return Ended::Failed(ENOMEM),
