@@ -97,9 +97,9 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Registers them. A module whose init fails is freed without regard to files that were opened meanwhile:
-    /// so all that can fail, but for this itself, comes before, and what gives out files, or where an open may
-    /// sleep, comes last.
+    /// Registers them. They can be opened once the module's init has succeeded: a module whose init fails is freed
+    /// without regard to files. The FIFOs come last, as an open of one, even if it is refused, holds no lock for which
+    /// the removal of the node would wait.
     pub(crate) fn register(limits: Arc<Limits>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
             let shared_counter = Shared(Counter::new_shared()?);

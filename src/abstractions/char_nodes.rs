@@ -11,6 +11,7 @@
 use crate::{
     abstractions::{
         file::FileVtable,
+        module,
         open::{self, Openable},
         registry::Registry, //
     },
@@ -18,6 +19,7 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
+    mem::ManuallyDrop,
     ptr::{self, NonNull}, //
 };
 use kernel::{
@@ -31,9 +33,15 @@ use kernel::{
 
 /// An object that character devices can be made of.
 pub(crate) trait Nodes: Openable {
-    /// The objects behind the devices, each under its minor number and one. Nothing else is to put
-    /// anything in or take it out.
-    fn nodes() -> &'static Registry<Self>;
+    /// What is behind the devices, each under its minor number and one.
+    fn nodes() -> &'static Registry<Behind<Self>>;
+}
+
+/// What is behind a device: an object, and the device itself.
+pub(crate) struct Behind<T> {
+    object: Arc<T>,
+    /// The address of its `struct cdev`, to be compared: another device may get its number.
+    cdev: usize,
 }
 
 /// A class of devices, and the device numbers for them.
@@ -146,10 +154,13 @@ impl<T: Nodes> CharRegion<T> {
             return Err(ENOSPC);
         }
         let dev = region.first + minor;
+        let new = NewCdev::new(const { &Self::VTABLE })?;
+        let cdev = new.0.addr().get();
+        let behind = Arc::new(Behind { object, cdev }, GFP_KERNEL_ACCOUNT)?;
         let entry = Entry::<T>(slot.id(), PhantomData);
-        // From here on an open that finds the number finds the object.
-        slot.fill(object);
-        let cdev = Cdev::add(dev, const { &Self::VTABLE })?;
+        // Before an open can come to the device.
+        slot.fill(behind);
+        let cdev = new.add(dev)?;
 
         // Set as a file type, too, so that it is not taken for unset if it allows nobody anything.
         let mode = u32::from(mode & 0o777) | kernel::bindings::S_IFCHR;
@@ -200,19 +211,32 @@ impl<T: Nodes> CharRegion<T> {
         inode: *mut kernel::bindings::inode,
         file: *mut kernel::bindings::file,
     ) -> c_int {
-        // By the number and not through the `cdev`, which an inode that outlives the node, on
-        // another file system, goes on to lead to.
-        //
-        // SAFETY: The inode is valid.
-        let minor = unsafe { (*inode).i_rdev } & kernel::bindings::MINORMASK;
-        let Some(object) = T::nodes().get(minor + 1) else {
+        // The module's init may still fail, and free it with the file open.
+        if !module::is_live() {
+            return ENODEV.to_errno();
+        }
+        // SAFETY: The inode is valid, and that of a device, to which `chrdev_open` has a reference, so that the inode
+        // leads to it.
+        let (minor, cdev) = unsafe {
+            (
+                (*inode).i_rdev & kernel::bindings::MINORMASK,
+                (*inode).__bindgen_anon_5.i_cdev.addr(),
+            )
+        };
+        // An inode that was opened before goes on to lead to its device, as long as somebody has that open. If the
+        // node was removed, its number may be another's.
+        let Some(behind) = T::nodes()
+            .get(minor + 1)
+            .filter(|behind| behind.cdev == cdev)
+        else {
             return ENXIO.to_errno();
         };
+        let object = &behind.object;
         // SAFETY: The arguments are this operation's. Once it is open, the file gets what its operations expect.
         unsafe {
-            match open::open(inode, file, &*object) {
+            match open::open(inode, file, &**object) {
                 Ok(()) => {
-                    open::finish::<T>(file, object.into_foreign());
+                    open::finish::<T>(file, object.clone().into_foreign());
                     0
                 }
                 Err(error) => error.to_errno(),
@@ -233,11 +257,15 @@ unsafe impl Send for Cdev {}
 // SAFETY: Nothing of it can be changed through a shared reference.
 unsafe impl Sync for Cdev {}
 
-impl Cdev {
-    fn add(
-        dev: kernel::bindings::dev_t,
-        fops: &'static kernel::bindings::file_operations,
-    ) -> Result<Self> {
+/// A `struct cdev` that has no number yet.
+///
+/// # Invariants
+///
+/// `cdev_alloc` made it, and the reference is ours.
+struct NewCdev(NonNull<kernel::bindings::cdev>);
+
+impl NewCdev {
+    fn new(fops: &'static kernel::bindings::file_operations) -> Result<Self> {
         // It is memory of the kernel's, so that nothing of ours has to last until the last of those
         // who found it has let go of it.
         //
@@ -247,14 +275,24 @@ impl Cdev {
         unsafe {
             (*cdev.as_ptr()).ops = fops;
             (*cdev.as_ptr()).owner = this_module::<LocalModule>().as_ptr();
-            to_result(kernel::bindings::cdev_add(cdev.as_ptr(), dev, 1))
         }
-        .inspect_err(|_| {
-            // SAFETY: The reference is ours to give back.
-            unsafe { kernel::bindings::kobject_put(&raw mut (*cdev.as_ptr()).kobj) };
-        })?;
-        // INVARIANT: It was added just now.
+        // INVARIANT: It was made just now.
         Ok(Self(cdev))
+    }
+
+    /// Gives it a number, by which it can be opened from then on.
+    fn add(self, dev: kernel::bindings::dev_t) -> Result<Cdev> {
+        // SAFETY: By the type invariants, the device is valid, and was not added.
+        to_result(unsafe { kernel::bindings::cdev_add(self.0.as_ptr(), dev, 1) })?;
+        // INVARIANT: It was added just now. The reference goes with it.
+        Ok(Cdev(ManuallyDrop::new(self).0))
+    }
+}
+
+impl Drop for NewCdev {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, the reference is ours to give back.
+        unsafe { kernel::bindings::kobject_put(&raw mut (*self.0.as_ptr()).kobj) };
     }
 }
 
@@ -333,10 +371,10 @@ mod tests {
         }
     }
 
-    static PROBES: Registry<Probe> = Registry::new();
+    static PROBES: Registry<Behind<Probe>> = Registry::new();
 
     impl Nodes for Probe {
-        fn nodes() -> &'static Registry<Self> {
+        fn nodes() -> &'static Registry<Behind<Self>> {
             &PROBES
         }
     }
@@ -477,10 +515,11 @@ mod tests {
         let second = Probe::new()?;
         let node = region.add(c"ipcdemo-kunit", 0o600, second.clone())?;
         assert_eq!(node.dev, region.0.first);
-        let again = special.open(flags::O_RDWR)?;
-        assert_eq!((first.counts(), second.counts()), ((1, 0), (1, 0)));
-
+        // Nor does it lead to the one that has its number now, before the device is forgotten.
+        assert!(special.open(flags::O_RDWR).err() == Some(ENXIO));
         close(file);
+        let again = special.open(flags::O_RDWR)?;
+        assert_eq!((first.counts(), second.counts()), ((1, 1), (1, 0)));
         close(again);
         assert_eq!((first.counts(), second.counts()), ((1, 1), (1, 1)));
         drop(node);

@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h).
 
-use crate::abstractions::file::{FileOperations, FileVtable};
+use crate::abstractions::{
+    file::{FileOperations, FileVtable},
+    module, //
+};
 use kernel::{
     error::to_result,
     prelude::*,
@@ -96,6 +99,10 @@ impl<T: Node> MiscNode<T> {
         _inode: *mut kernel::bindings::inode,
         file: *mut kernel::bindings::file,
     ) -> c_int {
+        // A node that comes after this one may still fail the module's init, which would free it with the file open.
+        if !module::is_live() {
+            return ENODEV.to_errno();
+        }
         // SAFETY: `misc_open` set `private_data` to the device, which is the first field of a
         // `repr(C)` node, and holds the lock that `misc_deregister` needs, so the node is there.
         let node = unsafe { &*(*file).private_data.cast::<Self>() };

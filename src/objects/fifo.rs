@@ -8,7 +8,7 @@
 
 use crate::{
     abstractions::{
-        char_nodes::{CharNode, CharRegion, Nodes},
+        char_nodes::{Behind, CharNode, CharRegion, Nodes},
         registry::Registry, //
     },
     bindings::IPCDEMO_FIFO_NODES_MAX,
@@ -25,10 +25,10 @@ use kernel::{
 const FIRST: &CStr = c"ipcdemo-fifo";
 
 /// What is behind the nodes.
-static NODES: Registry<Pipe> = Registry::new();
+static NODES: Registry<Behind<Pipe>> = Registry::new();
 
 impl Nodes for Pipe {
-    fn nodes() -> &'static Registry<Self> {
+    fn nodes() -> &'static Registry<Behind<Self>> {
         &NODES
     }
 }

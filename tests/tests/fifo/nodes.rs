@@ -170,13 +170,17 @@ serial! {
     }
 
     /// Unlike the kernel's own, one that was removed cannot be opened again by way of a
-    /// descriptor: what leads there is the node's number.
+    /// descriptor: what leads there is the node's device. Nor does another one open in its place.
     fn a_removed_one_is_out_of_reach() {
         let fifo = Fifo::new(Subject::Module);
         let held = [fifo.open(OFlags::PATH).unwrap(), fifo.both()];
         fifo.remove();
         let reopen = |fd: &Fd| open(path(fd), OFlags::RDWR, Mode::empty()).err();
         assert_eq!(held.each_ref().map(reopen), [Some(Errno::NXIO); 2]);
+        // The number is another's now.
+        let another = Fifo::new(Subject::Module);
+        assert_eq!(held.each_ref().map(reopen), [Some(Errno::NXIO); 2]);
+        drop(another);
         assert_eq!(put(&held[1], b"x"), Ok(1));
         assert_eq!(take(&held[1], 1), Ok(b"x".into()));
     }
