@@ -116,6 +116,11 @@ impl Address<'static> {
 }
 
 impl Address<'_> {
+    /// That of a page that is mapped for as long.
+    pub(crate) fn of_page(page: *mut u8) -> Self {
+        Self(page.expose_provenance(), PhantomData)
+    }
+
     /// The bare number.
     #[must_use]
     pub fn get(self) -> usize {

@@ -44,6 +44,21 @@ impl Task {
                 .is_some_and(|syscall| syscalls.contains(&syscall))
     }
 
+    /// Whether it is off the CPU inside one of `syscalls`, in a sleep of any kind.
+    #[must_use]
+    pub fn blocked_in(&self, syscalls: &[c_long]) -> bool {
+        matches!(self.state(), Some('S' | 'D'))
+            && self
+                .syscall()
+                .is_some_and(|syscall| syscalls.contains(&syscall))
+    }
+
+    /// Whether nothing is left of it but its exit status.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state(), Some('Z') | None)
+    }
+
     /// Whether job control has stopped it.
     #[must_use]
     pub fn stopped(&self) -> bool {

@@ -4,7 +4,7 @@
 
 use ipcdemo_tests::fifo::ahead_of;
 use ipcdemo_tests::pipe::{put, take};
-use ipcdemo_tests::{Child, Errno, Signal, fifos, poll_now, until};
+use ipcdemo_tests::{Child, Errno, PAGE, Signal, fifos, killed, poll_now, until};
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use rustix::process;
@@ -126,6 +126,20 @@ fifos! {
         assert_eq!(child.wait(), -libc::SIGKILL);
         let refused = fifo.open(OFlags::WRONLY | OFlags::NONBLOCK);
         assert_eq!(refused.err(), Some(Errno::NXIO));
+    }
+
+    /// 356, 463, 470 to 477: one that is killed between its wake-up and its turn leaves what it was
+    /// woken for to the next.
+    fn a_killed_reader_strands_nobody(fifo: &Fifo) {
+        let (reader, writer) = fifo.blocking_ends();
+        killed::a_reader_is(&reader, &writer);
+    }
+
+    /// 533, 649, 655, 674: so does a writer.
+    fn a_killed_writer_strands_nobody(fifo: &Fifo) {
+        let (reader, writer) = fifo.blocking_ends();
+        fifo.subject().set_size(&writer, 2 * PAGE as u32).unwrap();
+        killed::a_writer_is(fifo.subject(), &reader, &writer);
     }
 
     /// 1193, 1313: one that is stopped and continued waits on, with no handler and no

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::pipe::{put, take};
-use ipcdemo_tests::{Child, Errno, Signal, Sleeper, differential, until};
+use ipcdemo_tests::{Child, Errno, Signal, Sleeper, differential, killed, until};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::dup;
 use rustix::net::{
@@ -167,6 +167,19 @@ differential! {
         child.kill(rustix::process::Signal::KILL);
         assert_eq!(child.wait(), -libc::SIGKILL);
         assert_eq!(sleeper.join().unwrap(), b"");
+    }
+
+    /// fs/pipe.c:356, 463, 470 to 477: a reader that is woken and killed before its turn leaves
+    /// what it was woken for to the next, even if one that never slept was in between.
+    fn a_killed_reader_strands_nobody(s: Subject) {
+        let (reader, writer) = s.pipe();
+        killed::a_reader_is(&reader, &writer);
+    }
+
+    /// fs/pipe.c:533, 649, 655, 674: so does a writer.
+    fn a_killed_writer_strands_nobody(s: Subject) {
+        let (reader, writer) = s.pipe_of(2, PipeFlags::empty());
+        killed::a_writer_is(s, &reader, &writer);
     }
 
     /// fs/pipe.c:1077, 1082: with O_CLOEXEC both descriptors are gone after exec, without it
