@@ -7,16 +7,24 @@
 //! splice_pipe_to_pipe), and asks everybody else's file. What it can do with one of its
 //! own, and not with ours, is in differences.rs.
 
-use std::fs::File;
+use std::ffi::c_long;
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::{self, JoinHandle};
 
 use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::pipe::{Blocked, READABLE, WRITABLE, bytes, fill, put, queued, take};
-use ipcdemo_tests::{Errno, Fd, PAGE, Signal, Sleeper, Subject, differential, poll_now};
+use ipcdemo_tests::{
+    Errno, Fd, MissingPage, PAGE, Signal, Sleeper, Subject, Task, differential, poll_now, read_to,
+    until,
+};
 use rustix::event::PollFlags;
 use rustix::fs::{MemfdFlags, memfd_create, sendfile};
 use rustix::pipe::SpliceFlags;
+use rustix::thread::gettid;
 
 const BLOCK: PipeFlags = PipeFlags::empty();
 const NONBLOCK: PipeFlags = PipeFlags::NONBLOCK;
@@ -346,6 +354,52 @@ differential! {
         assert_eq!(signal.count(), 1);
     }
 
+    /// fs/splice.c, splice_file_to_pipe: a sendfile that is still at its file when another one
+    /// ends waits for room all the same, and goes in whole.
+    fn another_sendfile_changes_nothing(s: Subject) {
+        const SENDFILE: &[c_long] = &[libc::SYS_sendfile];
+        let (reader, writer) = s.pipe_of(1, BLOCK);
+        // The kernel holds a lock of this open file while it copies. Each reader of it takes that.
+        let slow = Arc::new(File::open("/proc/filesystems").unwrap());
+        let missing = Arc::new(MissingPage::new());
+        let holding = {
+            let (slow, missing) = (Arc::clone(&slow), Arc::clone(&missing));
+            thread::spawn(move || read_to(slow, missing.address(), 1))
+        };
+        until("the page is missed", || missing.is_missed());
+        let (first, its_task) = sending(&writer, slow);
+        until("the first one reads its file", || its_task.blocked_in(SENDFILE));
+        let (second, other_task) = sending(&writer, Arc::new(file(PAGE).1));
+        until("the second one has ended, or waits for the first", || {
+            second.is_finished() || other_task.blocked_in(SENDFILE)
+        });
+        missing.give();
+        assert_eq!(holding.join().unwrap(), Ok(1));
+        until("the first one has ended, or waits for room", || {
+            first.is_finished() || its_task.asleep_in(SENDFILE)
+        });
+        drop(writer);
+        let mut arrived = 0;
+        until("all has arrived", || {
+            let page = take(&reader, PAGE).unwrap();
+            arrived += page.len();
+            page.is_empty()
+        });
+        let length = fs::read("/proc/filesystems").unwrap().len();
+        assert_eq!([first, second].map(|sent| sent.join().unwrap()), [Ok(length), Ok(PAGE)]);
+        assert_eq!(arrived, length + PAGE);
+    }
+
+    /// fs/read_write.c, do_sendfile: a pipe's position is left alone.
+    fn what_is_sent_moves_no_position(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let (content, file) = file(3 * PAGE + 10);
+        assert_eq!(sendfile(&writer, &file, Some(&mut 0), content.len()), Ok(content.len()));
+        assert_eq!(take(&reader, content.len()).unwrap(), content);
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", writer.as_raw_fd()));
+        assert_eq!(info.unwrap().lines().next(), Some("pos:\t0"));
+    }
+
     /// fs/splice.c, splice_direct_to_actor: to a file no pipe can be sent.
     fn it_is_no_file_to_be_sent(s: Subject) {
         let (reader, writer) = s.pipe();
@@ -368,6 +422,17 @@ fn splice_now(from: impl AsFd, to: impl AsFd, length: usize) -> Result<usize, Er
 fn splicing(from: &Fd, to: &Fd, length: usize) -> Sleeper<Result<usize, Errno>> {
     let (from, to) = (Fd::clone(from), Fd::clone(to));
     Sleeper::new(&[libc::SYS_splice], move || splice(&from, &to, length))
+}
+
+/// A thread that sends a page of a file, or what there is of it.
+fn sending(to: &Fd, file: Arc<File>) -> (JoinHandle<Result<usize, Errno>>, Task) {
+    let to = Fd::clone(to);
+    let (send, receive) = channel();
+    let thread = thread::spawn(move || {
+        send.send(gettid()).unwrap();
+        sendfile(to, file, Some(&mut 0), PAGE)
+    });
+    (thread, Task::thread(receive.recv().unwrap()))
 }
 
 /// A file of so many bytes.
