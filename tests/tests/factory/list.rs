@@ -8,12 +8,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use ipcdemo_client::{
-    CounterFlags, Factory, Kind, NullFlags, Object, WaitqFlags, WakeOptions, raw,
+    Counter, CounterFlags, Factory, Kind, NullFlags, Object, WaitqFlags, WakeOptions, raw,
 };
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
 use ipcdemo_tests::{Access, Address, Errno, Fd, Memory, Sleeper, serial, until, write};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{open, send, words};
 
@@ -299,6 +301,36 @@ serial! {
         }
     }
 
+    /// A page costs what it tells, however many objects come before it. A walk that begins at the
+    /// first object takes seventeen times as long for the last page here.
+    fn a_late_page_costs_what_the_first_one_does() {
+        const COUNTERS: usize = 20_000;
+        const TRIES: usize = 20;
+        let files = Rlimit { current: Some(COUNTERS as u64 + 100), maximum: Some(COUNTERS as u64 + 100) };
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, files).unwrap();
+        let factory = open();
+        let counters: Vec<_> = (0..COUNTERS)
+            .map(|_| factory.counter(0, CounterFlags::CLOEXEC).unwrap())
+            .collect();
+        let mut page = [raw::ipcdemo_object::default(); raw::IPCDEMO_LIST_MAX as usize];
+        let last_page = counter_id(&counters[COUNTERS - page.len() - 1]);
+        let mut shortest = |after| {
+            let mut one = || {
+                let start = Instant::now();
+                let told = factory.list_page(after, &mut page).unwrap().len();
+                assert_eq!(told, page.len(), "both pages are full");
+                start.elapsed()
+            };
+            (0..TRIES).map(|_| one()).min().unwrap()
+        };
+        let (first, last) = (shortest(0), shortest(last_page));
+        drop(counters);
+        setrlimit(Resource::Nofile, before).unwrap();
+        println!("the first page: {first:?}; behind {COUNTERS} objects: {last:?}");
+        assert!(last < 8 * first, "the first page: {first:?}; behind {COUNTERS} objects: {last:?}");
+    }
+
     /// A number is not given to the next object at once, so that a list stays true for a while.
     fn numbers_are_not_used_again_at_once() {
         let factory = open();
@@ -336,6 +368,11 @@ fn find(factory: &Factory, fd: impl AsFd) -> Object {
     let object = *found.next().expect("a live object is listed");
     assert_eq!(found.next(), None, "once");
     object
+}
+
+/// A counter's id, without a look at those before it.
+fn counter_id(counter: &Counter) -> u64 {
+    (u64::from(raw::IPCDEMO_KIND_COUNTER) << 32) | u64::from(number(counter))
 }
 
 /// An object's number, from `/proc/self/fdinfo`.
