@@ -70,16 +70,12 @@ __helper bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb)
 	return sb_start_write_trylock(sb);
 }
 
-/* Gives what it was. */
-__helper bool ipcdemo_helper_swap_in_eventfd(bool in_eventfd)
+__helper void ipcdemo_helper_set_in_eventfd(bool in_eventfd)
 {
 #ifdef CONFIG_EVENTFD
-	bool before = current->in_eventfd;
-
+	/* An instruction that sets a bit in memory, not one more for each bit that was read before. */
+	barrier();
 	current->in_eventfd = in_eventfd;
-	return before;
-#else
-	return false;
 #endif
 }
 

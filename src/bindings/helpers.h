@@ -21,7 +21,7 @@ void ipcdemo_helper_live_lock(void);
 void ipcdemo_helper_live_unlock(void);
 bool ipcdemo_helper_list_empty_careful(const struct list_head *list);
 bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb);
-bool ipcdemo_helper_swap_in_eventfd(bool in_eventfd);
+void ipcdemo_helper_set_in_eventfd(bool in_eventfd);
 int ipcdemo_helper_signal_pending_state(unsigned int state);
 const struct cred *ipcdemo_helper_current_cred(void);
 kuid_t ipcdemo_helper_current_uid(void);
