@@ -237,9 +237,16 @@ impl PageRing {
         !self.state().is_full(self.max_usage())
     }
 
+    /// Returns whether neither end is claimed, and there is nothing to read. Of what was there, the memory of two buffers
+    /// may be left.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state().is_idle()
+    }
+
     /// Whether it is at neither end claimed, and nothing was ever in it: then it has no memory.
     #[inline]
-    pub(crate) fn is_pristine(&self) -> bool {
+    fn is_pristine(&self) -> bool {
         self.state().is_pristine()
     }
 

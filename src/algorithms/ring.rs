@@ -211,6 +211,11 @@ impl State {
     const CLAIMS: u64 =
         Side::Read.claim() | Side::Read.reserved() | Side::Write.claim() | Side::Write.reserved();
 
+    /// Returns whether nobody is at work at either side, nor waits, and there is nothing to read.
+    pub const fn is_idle(self) -> bool {
+        self.0 & Self::CLAIMS == 0 && self.is_empty()
+    }
+
     /// Whether nobody is at work at either side, nor waits, and no buffer was ever there: each has an end.
     pub const fn is_pristine(self) -> bool {
         self.0 & (Field::END.mask() | Self::CLAIMS) == 0

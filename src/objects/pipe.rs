@@ -265,9 +265,9 @@ impl Pipe {
             holders.files -= 1;
             return Left::Others;
         }
-        // Nobody else has it open. Who is just opening it either has the claims already, or finds that there is no
-        // file.
-        if self.ring.is_pristine() && self.ring.max_usage() <= DEFAULT_PAGES {
+        // Nobody else has it open. A task that is just opening it either has the claims already, or finds that there is
+        // no file. What is left of the memory of an empty ring stays for whoever opens it next, or goes with it.
+        if self.ring.is_idle() && self.ring.max_usage() <= DEFAULT_PAGES {
             return Left::Nobody(self.end(&mut holders));
         }
         self.try_clear(holders)
