@@ -137,11 +137,6 @@ impl Index {
     pub const fn since(self, earlier: Self) -> u32 {
         self.0.wrapping_sub(earlier.0) & INDEX
     }
-
-    /// The number.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
 }
 
 /// Where both ends are, at one moment.

@@ -15,6 +15,7 @@ use crate::{
         wait_queue::{new_wait_queue, Locked, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::counter::{self, Change, Count, Mode, Upper, Word},
+    bindings::IPCDEMO_WAITERS_COUNTED,
     objects::tally::Tally, //
 };
 use kernel::{
@@ -173,9 +174,11 @@ impl Counter {
         counter::get(self).get()
     }
 
-    /// How many entries are on the queue.
+    /// How many entries are on the queue, up to `IPCDEMO_WAITERS_COUNTED`.
     pub(crate) fn count_waiters(&self) -> usize {
-        self.wqh.lock().count_entries()
+        self.wqh
+            .lock()
+            .count_entries(IPCDEMO_WAITERS_COUNTED as usize)
     }
 }
 

@@ -42,7 +42,12 @@ use crate::{
         wait_queue::{new_wait_queue, Guard, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::ring::{slots_for, State, BUFFER_MAX},
-    bindings::{FIONREAD, IPCDEMO_IOC_PIPE_GET_SIZE, IPCDEMO_IOC_PIPE_SET_SIZE},
+    bindings::{
+        FIONREAD,
+        IPCDEMO_IOC_PIPE_GET_SIZE,
+        IPCDEMO_IOC_PIPE_SET_SIZE,
+        IPCDEMO_WAITERS_COUNTED, //
+    },
     objects::{
         pipe_limits::{is_unprivileged, Account, Charge, Idle, Limits, DEFAULT_PAGES},
         tally::Tally, //
@@ -197,9 +202,12 @@ impl Pipe {
         self.ring.state().occupancy()
     }
 
-    /// How many entries are on both queues.
+    /// How many entries are on both queues, up to `IPCDEMO_WAITERS_COUNTED`. One is looked at after the other.
     pub(crate) fn count_waiters(&self) -> usize {
-        self.rd_wait.lock().count_entries() + self.wr_wait.lock().count_entries()
+        let limit = IPCDEMO_WAITERS_COUNTED as usize;
+        let readers = self.rd_wait.lock().count_entries(limit);
+        let writers = self.wr_wait.lock().count_entries(limit - readers);
+        readers + writers
     }
 
     /// Whether somebody may read what is written.
@@ -1045,23 +1053,11 @@ impl FileOperations for Pipe {
         }
     }
 
+    /// One line more than the original has. The factory's list tells the rest, to those who may use the factory.
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
-        let state = self.ring.state();
         if !self.is_fifo {
             seq_print!(m, "pipe-id:\t{}\n", self.entry.number());
         }
-        seq_print!(m, "pipe-head:\t{}\n", state.head().get());
-        seq_print!(m, "pipe-tail:\t{}\n", state.tail().get());
-        seq_print!(m, "pipe-occupancy:\t{}\n", state.occupancy());
-        seq_print!(m, "pipe-max-usage:\t{}\n", self.ring.max_usage());
-        seq_print!(m, "pipe-readers:\t{}\n", self.readers.load(Relaxed));
-        seq_print!(m, "pipe-writers:\t{}\n", self.writers.load(Relaxed));
-        let (rd_waiters, wr_waiters) = (
-            self.rd_wait.lock().count_entries(),
-            self.wr_wait.lock().count_entries(),
-        );
-        seq_print!(m, "pipe-rd-waiters:\t{}\n", rd_waiters);
-        seq_print!(m, "pipe-wr-waiters:\t{}\n", wr_waiters);
     }
 
     /// Tells those on the other side if nobody is left on this one.

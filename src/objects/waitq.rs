@@ -46,6 +46,7 @@ use crate::{
         IPCDEMO_STOPPED_BY_QUOTA,
         IPCDEMO_TIMED_OUT,
         IPCDEMO_UNINTERRUPTIBLE_MAX_NS,
+        IPCDEMO_WAITERS_COUNTED,
         IPCDEMO_WAITERS_MAX,
         IPCDEMO_WAITERS_SIZE_VER0,
         IPCDEMO_WAITER_EPOLL,
@@ -126,10 +127,11 @@ impl Waitq {
         )
     }
 
-    /// The word and the number of entries on the queue, at one moment.
+    /// The word, and the number of entries on the queue up to `IPCDEMO_WAITERS_COUNTED`, at one moment.
     pub(crate) fn snapshot(&self) -> (u64, usize) {
         let queue = self.queue.lock();
-        (self.word(), queue.count_entries())
+        let waiters = queue.count_entries(IPCDEMO_WAITERS_COUNTED as usize);
+        (self.word(), waiters)
     }
 
     fn word(&self) -> u64 {
@@ -378,7 +380,8 @@ impl Waitq {
         })
     }
 
-    /// Tells who is on the queue: all at one moment, or as many as fit.
+    /// Tells who is on the queue: all at one moment, or as many as fit. The walk ends at the first one that
+    /// does not, whatever is behind it.
     fn waiters(&self, ptr: &UserStructPtr) -> Result {
         let mut args: ipcdemo_waiters_args = ptr.read()?;
         let array = UserArray::<ipcdemo_waiter>::new(
@@ -394,7 +397,7 @@ impl Waitq {
         let queue = self.queue.lock();
         args.word = self.word();
         args.total = 0;
-        for entry in queue.entries() {
+        for entry in queue.entries().take(capacity + 1) {
             if waiters.len() < capacity {
                 let identity = entry.identity(&mut kinds).unwrap_or_default();
                 let waiter = ipcdemo_waiter {

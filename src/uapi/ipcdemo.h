@@ -349,12 +349,12 @@ struct ipcdemo_waiter {
 /**
  * struct ipcdemo_waiters_args - tell who is on a wait queue, in order, at one moment
  * @waiters: a user pointer to an array of struct ipcdemo_waiter
- * @capacity: how many of them fit there; at most IPCDEMO_WAITERS_MAX are told,
- *            and with 0 only @total and @word are
+ * @capacity: how many of them fit there; at most IPCDEMO_WAITERS_MAX are told
  * @waiter_size: sizeof(struct ipcdemo_waiter) as the caller knows it, up to
  *               IPCDEMO_WAITER_SIZE_MAX; each element is cut to it or followed by zeros
  * @count: out: how many were written
- * @total: out: how many there are
+ * @total: out: how many there are, or @count + 1 if there are more than were written:
+ *         nobody walks the rest of the queue to count it
  * @word: out: the word at that moment
  */
 struct ipcdemo_waiters_args {
@@ -386,7 +386,8 @@ struct ipcdemo_waiters_args {
  *         something; null object: 0
  * @kind: IPCDEMO_KIND_*
  * @flags: the object's own flags (IPCDEMO_COUNTER_SEMAPHORE)
- * @waiters: entries on its wait queues: sleeping tasks, pollers, epoll items
+ * @waiters: entries on its wait queues: sleeping tasks, pollers, epoll items; counted
+ *           up to IPCDEMO_WAITERS_COUNTED, which stands for as many or more
  * @reserved: zero
  *
  * Who holds an object is not told here: /proc/PID/fd and fdinfo tell it, to
@@ -424,6 +425,7 @@ struct ipcdemo_list_args {
 
 #define IPCDEMO_LIST_SIZE_VER0	32
 #define IPCDEMO_LIST_MAX	64
+#define IPCDEMO_WAITERS_COUNTED	64
 #define IPCDEMO_OBJECT_SIZE_MAX	4096
 
 #define IPCDEMO_IOC_MAGIC	0xBC

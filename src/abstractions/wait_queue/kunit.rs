@@ -322,7 +322,7 @@ mod tests {
         let queue = queue()?;
         let locked = queue.lock().wait_until(&Wait::interruptible(), |_| Some(7));
         let free = queue.wait_until(&Wait::interruptible(), || Some(8));
-        let left = queue.lock().count_entries();
+        let left = queue.lock().count_entries(4);
         assert!(locked == Waited::Done(7, None));
         assert!(free == Waited::Done(8, None));
         assert_eq!(left, 0);
@@ -384,7 +384,7 @@ mod tests {
                 .wait_until(&wait, |value| (*value != 0).then_some(*value))
         })?;
         let bare = with_waker(&queue, || queue.lock().sleep(&wait.exclusive()))?;
-        let left = queue.lock().count_entries();
+        let left = queue.lock().count_entries(4);
         assert!(matches!(locked, Waited::Done(7, Some(1..=MINUTE))));
         assert!(matches!(bare, Waited::Done((), Some(1..=MINUTE))));
         assert_eq!(left, 0);
@@ -394,17 +394,17 @@ mod tests {
     #[test]
     fn a_wake_up_calls_every_entry_with_its_key() -> Result {
         let queue = queue()?;
-        let (mut entries, mut second) = (0, (0, 0));
+        let (mut entries, mut second) = ([0; 3], (0, 0));
         let mut report = Report::default();
         let first = with_foreign(&queue, Head, 0, || {
             second = with_foreign(&queue, Head, 1, || {
                 let mut guard = queue.lock();
-                entries = guard.count_entries();
+                entries = [1, 2, 4].map(|limit| guard.count_entries(limit));
                 report = guard.wake_and_report(&Wake::one().key(PollEvent::Out));
             });
         });
         let key = PollEvents::from(PollEvent::Out).bits() as usize;
-        assert_eq!(entries, 2);
+        assert!(entries == [1, 2, 2]);
         assert_eq!(first, (1, key));
         assert_eq!(second, (1, key));
         assert_eq!(
@@ -504,7 +504,7 @@ mod tests {
         });
         assert!(matches!(waited, Waited::Done((), Some(1..=MINUTE))));
         assert_eq!(behind.0, 0);
-        assert_eq!(queue.lock().count_entries(), 0);
+        assert_eq!(queue.lock().count_entries(4), 0);
         Ok(())
     }
 
@@ -903,7 +903,7 @@ mod tests {
         unsafe {
             Table::new(&poller).with(|table| {
                 table.register_boxed(&queue);
-                entries = queue.lock().count_entries();
+                entries = queue.lock().count_entries(4);
             });
         }
         drop(queue);

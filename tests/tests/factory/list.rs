@@ -4,7 +4,7 @@
 
 use std::array;
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -107,6 +107,23 @@ serial! {
             until("one reader is left less", || waiters() == left);
         }
         assert_eq!([reader, second].map(Sleeper::join), [Ok(1); 2]);
+    }
+
+    /// They are counted up to a limit, which stands for as many or more.
+    fn a_count_of_waiters_has_an_end() {
+        let factory = open();
+        let limit = raw::IPCDEMO_WAITERS_COUNTED;
+        let counter: OwnedFd = factory.counter(0, CounterFlags::CLOEXEC).unwrap().into();
+        let queue: OwnedFd = factory.waitq(0, WaitqFlags::CLOEXEC).unwrap().into();
+        for object in [counter, queue] {
+            let waiters = || find(&factory, &object).waiters;
+            let mut sets: Vec<_> = (1..limit).map(|_| Epoll::of(&object, EventFlags::IN)).collect();
+            assert_eq!(waiters(), limit - 1);
+            for _ in 0..3 {
+                sets.push(Epoll::of(&object, EventFlags::IN));
+                assert_eq!(waiters(), limit);
+            }
+        }
     }
 
     /// The order is that of the ids, which are unique.

@@ -3,18 +3,18 @@
 //! What the kernel's pipe has no equal of: the requests that make and limit ours, and
 //! what can be seen of it.
 
-use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use ipcdemo_client::{
-    Factory, Kind, Object, PipeFlags, PipeLimits, PipeLimitsChange, PipeReader, PipeWriter, raw,
+    Factory, Fifo, Kind, Object, PipeFlags, PipeLimits, PipeLimitsChange, PipeReader, PipeWriter,
+    raw,
 };
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
 use ipcdemo_tests::pipe::{Limit, alone, as_user, bytes, fill, put, take, together};
 use ipcdemo_tests::{Access, Address, Errno, Fd, Memory, PAGE, Sleeper, Subject, ioctl, until};
 use rustix::event::PollFlags;
-use rustix::fs::fstat;
+use rustix::fs::{Mode, OFlags, fstat, open as open_file};
 
 const MODULE: Subject = Subject::Module;
 const BYTES: u32 = PAGE as u32;
@@ -117,58 +117,77 @@ fn the_client_reads_and_writes() {
     });
 }
 
-/// fdinfo tells what is there, at both ends the same.
+/// The list tells how many buffers are in use.
 #[test]
-fn fdinfo_tells_the_state() {
+fn buffers_in_use_are_listed() {
     together(|| {
+        let factory = open();
         let (reader, writer) = MODULE.pipe_of(4, PipeFlags::empty());
-        let before = fdinfo(&reader);
-        assert_eq!(before, fdinfo(&writer));
-        assert_eq!(before["pipe-occupancy"], 0);
-        assert_eq!(before["pipe-max-usage"], 4);
-        assert_eq!((before["pipe-readers"], before["pipe-writers"]), (1, 1));
-        assert_eq!(
-            (before["pipe-rd-waiters"], before["pipe-wr-waiters"]),
-            (0, 0)
-        );
+        let used = || listed(&factory, &writer).unwrap().value;
+        assert_eq!(used(), 0);
         assert_eq!(put(&writer, &bytes(2 * PAGE + 1)), Ok(2 * PAGE + 1));
-        let full = fdinfo(&reader);
-        assert_eq!(full["pipe-occupancy"], 3);
-        assert_eq!(full["pipe-head"], full["pipe-tail"] + 3);
+        assert_eq!(used(), 3);
+        take(&reader, 1).unwrap();
+        assert_eq!(used(), 3);
         take(&reader, PAGE).unwrap();
-        let less = fdinfo(&reader);
-        assert_eq!(less["pipe-occupancy"], 2);
-        assert_eq!(less["pipe-head"], full["pipe-head"]);
-        assert_eq!(less["pipe-tail"], full["pipe-tail"] + 1);
+        assert_eq!(used(), 2);
+        take(&reader, 2 * PAGE).unwrap();
+        assert_eq!(used(), 0);
     });
 }
 
-/// And who is there.
+/// And how many wait, on both queues.
 #[test]
-fn fdinfo_tells_who_waits() {
+fn waiters_are_listed() {
     together(|| {
+        let factory = open();
         let (reader, writer) = MODULE.pipe_of(1, PipeFlags::empty());
-        let waiters = || {
-            let info = fdinfo(&writer);
-            (info["pipe-rd-waiters"], info["pipe-wr-waiters"])
-        };
+        let waiters = || listed(&factory, &writer).unwrap().waiters;
         let sleeper = Sleeper::taking(&reader, PAGE);
-        assert_eq!(waiters(), (1, 0));
+        assert_eq!(waiters(), 1);
         let _set = Epoll::of(&reader, EventFlags::IN);
         let _other = Epoll::of(&writer, EventFlags::OUT);
-        assert_eq!(waiters(), (2, 1));
+        assert_eq!(waiters(), 3);
         fill(MODULE, &writer);
         assert_eq!(sleeper.join().unwrap().len(), PAGE);
-        assert_eq!(waiters(), (1, 1));
+        assert_eq!(waiters(), 2);
         fill(MODULE, &writer);
         let sleepers = [(); 2].map(|()| Sleeper::putting(&writer, b"a"));
-        assert_eq!(waiters(), (1, 3));
+        assert_eq!(waiters(), 4);
         drop(reader);
         for sleeper in sleepers {
             assert_eq!(sleeper.join(), Err(Errno::PIPE));
         }
-        assert_eq!(fdinfo(&writer)["pipe-readers"], 0);
-        assert_eq!(fdinfo(&writer)["pipe-writers"], 1);
+    });
+}
+
+/// Waiters are counted up to a limit, which both queues share.
+#[test]
+fn a_count_of_waiters_has_an_end() {
+    together(|| {
+        let limit = raw::IPCDEMO_WAITERS_COUNTED;
+        let factory = open();
+        let (reader, writer) = MODULE.pipe();
+        let waiters = || listed(&factory, &writer).unwrap().waiters;
+        let mut sets: Vec<_> = (1..limit)
+            .map(|_| Epoll::of(&writer, EventFlags::OUT))
+            .collect();
+        assert_eq!(waiters(), limit - 1);
+        for more in 0..3 {
+            sets.push(Epoll::of(&reader, EventFlags::IN));
+            assert_eq!(waiters(), limit, "{more} more");
+        }
+        sets.extend((0..limit).map(|_| Epoll::of(&reader, EventFlags::IN)));
+        assert_eq!(waiters(), limit);
+    });
+}
+
+/// A FIFO has no number, and its fdinfo is the kernel's.
+#[test]
+fn a_fifo_has_no_number() {
+    together(|| {
+        let fifo = open_file(Fifo::PATH, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        assert_eq!(own_lines(&Fd::new(fifo)), [""; 0]);
     });
 }
 
@@ -178,7 +197,7 @@ fn it_is_listed() {
     together(|| {
         let factory = open();
         let ((reader, writer), (other, _other_writer)) = (MODULE.pipe(), MODULE.pipe());
-        assert_ne!(fdinfo(&reader)["pipe-id"], fdinfo(&other)["pipe-id"]);
+        assert_ne!(number(&reader), number(&other));
         let object = listed(&factory, &reader).unwrap();
         assert_eq!(Some(object), listed(&factory, &writer));
         assert_eq!(
@@ -488,23 +507,26 @@ fn send_to(factory: &Factory, request: u32, address: Address<'_>) -> Result<i32,
 }
 
 /// The lines of `/proc/self/fdinfo` that are the pipe's own.
-fn fdinfo(end: &Fd) -> HashMap<String, u64> {
-    let path = format!("/proc/self/fdinfo/{}", end.as_raw_fd());
-    let info = fs::read_to_string(path).unwrap();
-    let lines = info.lines().filter(|line| line.starts_with("pipe-"));
-    let lines = lines.map(|line| {
-        let (name, number) = line.split_once(":\t").unwrap();
-        (name.to_owned(), number.parse().unwrap())
-    });
-    lines.collect()
+fn own_lines(end: &Fd) -> Vec<String> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", end.as_raw_fd())).unwrap();
+    let is_own = |line: &&str| line.starts_with("pipe-");
+    info.lines().filter(is_own).map(str::to_owned).collect()
+}
+
+/// A pipe's number, which is all that its fdinfo tells of it.
+fn number(end: &Fd) -> u32 {
+    let lines = own_lines(end);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let number = lines[0].strip_prefix("pipe-id:\t").unwrap();
+    number.parse().unwrap()
 }
 
 /// What the factory tells of a pipe.
 fn listed(factory: &Factory, end: &Fd) -> Option<Object> {
-    let number = fdinfo(end)["pipe-id"];
+    let number = number(end);
     let objects = factory.list().unwrap();
     let mut ours = objects
         .into_iter()
-        .filter(|object| object.kind == Kind::Pipe && u64::from(object.number()) == number);
+        .filter(|object| object.kind == Kind::Pipe && object.number() == number);
     ours.next()
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ipcdemo_client::{
     Factory, Keys, PassedOn, Reason, Receipt, StoppedBy, WaitOptions, Waitq, WaitqFlags,
-    WakeOptions, WakeReceipt, monotonic,
+    WakeOptions, WakeReceipt, monotonic, raw,
 };
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
 use ipcdemo_tests::{
@@ -425,6 +425,11 @@ serial! {
         assert_eq!(own[1..], ["waitq-word:              abc", "waitq-waiters: 1"]);
         wake(&queue, WakeOptions::new());
         sleeper.join();
+        // Waiters are counted up to a limit here.
+        let limit = raw::IPCDEMO_WAITERS_COUNTED;
+        let _sets: Vec<_> = (0..limit + 2).map(|_| Epoll::of(&queue, EventFlags::IN)).collect();
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+        assert!(info.contains(&format!("\nwaitq-waiters: {limit}\n")), "{info}");
     }
 
     /// A sleeper is seen in /proc as one that waits here.

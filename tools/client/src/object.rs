@@ -55,11 +55,15 @@ pub struct Object {
     pub value: u64,
     /// The kind's own flags, such as `CounterFlags::SEMAPHORE`'s bit.
     pub flags: u32,
-    /// How many entries are on its wait queues: sleepers, pollers, epoll items.
+    /// How many entries are on its wait queues: sleepers, pollers, epoll items. The module counts no
+    /// further than [`Object::WAITERS_COUNTED`].
     pub waiters: u32,
 }
 
 impl Object {
+    /// So many [`waiters`](Object::waiters) stand for as many or more.
+    pub const WAITERS_COUNTED: u32 = raw::IPCDEMO_WAITERS_COUNTED;
+
     /// Its number among its kind, which `/proc/PID/fdinfo` shows as `eventfd-id`
     /// of a counter, as `null-id` of a null object, as `waitq-id` of a wait queue and as
     /// `pipe-id` of a pipe.

@@ -520,11 +520,15 @@ impl From<&raw::ipcdemo_waiter> for Waiter {
 pub struct Listing {
     /// The word.
     pub word: u64,
-    /// How many entries there were: more than are told if there were more than
-    /// `IPCDEMO_WAITERS_MAX`.
-    pub total: u32,
+    /// Whether there were more than [`Listing::MAX`] entries, and only so many are told.
+    pub is_cut: bool,
     /// The entries, in the order of a walk.
     pub waiters: Vec<Waiter>,
+}
+
+impl Listing {
+    /// How many entries are told at most.
+    pub const MAX: usize = raw::IPCDEMO_WAITERS_MAX as usize;
 }
 
 /// A wait queue, bare, with a word for those who sleep on it to agree upon.
@@ -569,30 +573,31 @@ impl Waitq {
 
     /// Tells who is on the queue.
     pub fn waiters(&self) -> io::Result<Listing> {
-        const MAX: usize = raw::IPCDEMO_WAITERS_MAX as usize;
+        let (args, array) = self.all_waiters()?;
+        Ok(Listing {
+            word: args.word,
+            is_cut: args.total > args.count,
+            waiters: array.iter().map(Waiter::from).collect(),
+        })
+    }
+
+    /// How many are on the queue. One more than [`Listing::MAX`] stands for that or more.
+    pub fn count(&self) -> io::Result<u32> {
+        Ok(self.all_waiters()?.0.total)
+    }
+
+    /// Lists them into arrays that grow until all fit, as nobody tells how many there are before.
+    fn all_waiters(&self) -> io::Result<(raw::ipcdemo_waiters_args, Vec<raw::ipcdemo_waiter>)> {
         let mut capacity = 32;
         loop {
             let mut array = vec![raw::ipcdemo_waiter::default(); capacity];
             let args = self.waiters_into(&mut array)?;
-            if args.total > args.count && capacity < MAX {
-                // Some more, for those who come meanwhile.
-                capacity = (args.total as usize * 5 / 4).min(MAX);
-                continue;
+            if args.total <= args.count || capacity == Listing::MAX {
+                array.truncate(args.count as usize);
+                return Ok((args, array));
             }
-            return Ok(Listing {
-                word: args.word,
-                total: args.total,
-                waiters: array[..args.count as usize]
-                    .iter()
-                    .map(Waiter::from)
-                    .collect(),
-            });
+            capacity = (capacity * 8).min(Listing::MAX);
         }
-    }
-
-    /// How many are on the queue.
-    pub fn count(&self) -> io::Result<u32> {
-        Ok(self.waiters_into(&mut [])?.total)
     }
 
     /// Fills `array` with the first entries of the queue.

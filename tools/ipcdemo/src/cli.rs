@@ -351,7 +351,7 @@ Examples:
         #[arg(last = true, required = true, value_name = "CMD")]
         command: Vec<OsString>,
     },
-    /// Say what /proc knows of a pipe or FIFO, without taking anything
+    /// Say what is in a pipe or FIFO, without taking anything
     #[command(after_help = "\
 Examples:
   ipcdemo pipe run -- sleep 9 ::: ipcdemo pipe info

@@ -133,7 +133,7 @@ fn table(objects: &[Object], holders: &Holders) -> String {
             text,
             "{:<12}  {:>7}  {:<20}  {flags:<9}  ",
             name.to_string(),
-            object.waiters,
+            waiters(object),
             object.value,
         );
         let who: Vec<_> = holders
@@ -194,6 +194,15 @@ fn json(objects: &[Object], holders: &Holders) -> String {
     format!("[{}]\n", objects.join(","))
 }
 
+/// How many wait, as far as the module counts them.
+pub fn waiters(object: &Object) -> String {
+    if object.waiters < Object::WAITERS_COUNTED {
+        object.waiters.to_string()
+    } else {
+        format!("{}+", Object::WAITERS_COUNTED)
+    }
+}
+
 fn is_semaphore(object: &Object) -> bool {
     object.kind == Kind::Counter && object.flags & CounterFlags::SEMAPHORE.bits() != 0
 }
@@ -240,6 +249,7 @@ mod tests {
         let (mut objects, holders) = sample();
         objects.push(Object {
             id: 9,
+            waiters: 64,
             ..objects[0]
         });
         let table = table(&objects, &holders);
@@ -247,6 +257,8 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert!(lines[1].starts_with("counter/7 "), "{table}");
         assert!(lines[1].contains("semaphore"), "{table}");
+        assert!(lines[1].contains(" 1  5 "), "{table}");
+        assert!(lines[2].contains(" 64+  5 "), "{table}");
         assert!(lines[2].ends_with('?'), "{table}");
     }
 

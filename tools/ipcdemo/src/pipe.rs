@@ -9,12 +9,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
-use ipcdemo_client::{Factory, PipeFlags, PipeLimitsChange, PipeReader, PipeWriter};
+use ipcdemo_client::{Factory, Kind, Object, PipeFlags, PipeLimitsChange, PipeReader, PipeWriter};
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::cli::{self, Descriptor, PipeOptions};
 use crate::exec::{self, READ_FD_VARIABLE, WRITE_FD_VARIABLE};
 use crate::failure::Failure;
+use crate::list::{Name, waiters};
 use crate::proc::FdInfo;
+
+/// What a buffer of a pipe holds at most.
+const PAGE: u32 = 4096;
 
 /// What stands between two commands.
 const SEPARATOR: &str = ":::";
@@ -181,49 +187,72 @@ fn status(codes: &[u8], pipefail: bool) -> u8 {
     decisive.copied().unwrap_or_default()
 }
 
-/// What `/proc` tells of a pipe or FIFO, line by line.
+/// What there is to say of a pipe or FIFO, line by line.
 fn info(descriptor: Descriptor) -> Result<Vec<String>, Failure> {
     let fd = descriptor.fd;
-    let process = match descriptor.pid {
-        Some(pid) => format!("/proc/{pid}"),
-        None => "/proc/self".into(),
+    let (process, what) = match descriptor.pid {
+        Some(pid) => (
+            format!("/proc/{pid}"),
+            format!("descriptor {fd} of process {pid}"),
+        ),
+        None => ("/proc/self".into(), format!("descriptor {fd}")),
     };
-    let what = match descriptor.pid {
-        Some(pid) => format!("descriptor {fd} of process {pid}"),
-        None => format!("descriptor {fd}"),
+    let cannot_look =
+        |error: io::Error| Failure::because::<io::Error>(format!("cannot look at {what}"))(error);
+    let link = fs::read_link(format!("{process}/fd/{fd}")).map_err(cannot_look)?;
+    let number = FdInfo::read(format!("{process}/fdinfo/{fd}"))
+        .map_err(cannot_look)?
+        .number();
+    let end = PipeReader::from(duplicate(descriptor).map_err(|error| cannot_look(error.into()))?);
+    let Ok(capacity) = end.capacity() else {
+        return Err(Failure::new(format!("{what} is no pipe of the module's")));
     };
-    let cannot_look = || format!("cannot look at {what}");
-    let info = FdInfo::read(format!("{process}/fdinfo/{fd}"))
-        .map_err(Failure::because::<io::Error>(cannot_look()))?;
-    let link = fs::read_link(format!("{process}/fd/{fd}"))
-        .map_err(Failure::because::<io::Error>(cannot_look()))?;
-    decoded(&link.to_string_lossy(), &info)
-        .ok_or_else(|| Failure::new(format!("{what} is no pipe of the module's")))
+    let bytes = ioctl_fionread(&end).map_err(|error| cannot_look(error.into()))?;
+    // A FIFO has a path instead of a number.
+    let object = number.map(listed).transpose()?.flatten();
+    Ok(lines(
+        &link.to_string_lossy(),
+        bytes,
+        capacity,
+        object.as_ref(),
+    ))
 }
 
-fn decoded(link: &str, info: &FdInfo) -> Option<Vec<String>> {
-    let field = |name| info.field(name);
-    let mut lines = vec![format!("file: {link}")];
-    // A FIFO has a path instead.
-    lines.extend(info.number().map(|number| format!("object: pipe/{number}")));
-    lines.push(format!(
-        "buffers: {} of {}, from {} to {}",
-        field("pipe-occupancy")?,
-        field("pipe-max-usage")?,
-        field("pipe-tail")?,
-        field("pipe-head")?,
-    ));
-    for (ends, waiters) in [("readers", "rd"), ("writers", "wr")] {
-        let count = info.field(&format!("pipe-{ends}"))?;
-        let waiters = info.field(&format!("pipe-{waiters}-waiters"))?;
-        lines.push(format!("{ends}: {count}; on their queue: {waiters}"));
+/// The same open file: to open the pipe once more would make one more reader or writer for a moment.
+fn duplicate(descriptor: Descriptor) -> rustix::io::Result<OwnedFd> {
+    let pid = descriptor.pid.unwrap_or_else(std::process::id);
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let process = pidfd_open(pid.ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
+    let fd = i32::try_from(descriptor.fd).map_err(|_| Errno::BADF)?;
+    pidfd_getfd(process, fd, PidfdGetfdFlags::empty())
+}
+
+/// The pipe with this number among all live objects.
+fn listed(number: u32) -> Result<Option<Object>, Failure> {
+    let objects = Factory::open()?
+        .list()
+        .map_err(Failure::because("cannot list the objects"))?;
+    let is_it = |object: &Object| object.kind == Kind::Pipe && object.number() == number;
+    Ok(objects.into_iter().find(is_it))
+}
+
+fn lines(link: &str, bytes: u64, capacity: u32, object: Option<&Object>) -> Vec<String> {
+    let mut lines = vec![
+        format!("file: {link}"),
+        format!("bytes: {bytes} of {capacity}"),
+    ];
+    if let Some(object) = object {
+        lines.push(format!("object: {}", Name::of(object)));
+        lines.push(format!("buffers: {} of {}", object.value, capacity / PAGE));
+        lines.push(format!("waiters: {}", waiters(object)));
     }
-    Some(lines)
+    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipcdemo_client::raw;
 
     fn words(text: &str) -> Vec<OsString> {
         text.split(' ').map(OsString::from).collect()
@@ -266,20 +295,27 @@ mod tests {
     }
 
     #[test]
-    fn fdinfo_is_decoded() {
-        let text = "pos:\t0\nflags:\t01\npipe-id:\t3\npipe-head:\t12\npipe-tail:\t10\n\
-                    pipe-occupancy:\t2\npipe-max-usage:\t16\npipe-readers:\t1\n\
-                    pipe-writers:\t2\npipe-rd-waiters:\t0\npipe-wr-waiters:\t4\n";
+    fn a_pipe_is_described() {
+        let object = Object {
+            id: (u64::from(raw::IPCDEMO_KIND_PIPE) << 32) | 3,
+            kind: Kind::Pipe,
+            value: 2,
+            flags: 0,
+            waiters: 4,
+        };
         assert_eq!(
-            decoded("pipe:[77]", &FdInfo::from(text)).unwrap(),
+            lines("pipe:[77]", 5000, 65536, Some(&object)),
             [
                 "file: pipe:[77]",
+                "bytes: 5000 of 65536",
                 "object: pipe/3",
-                "buffers: 2 of 16, from 10 to 12",
-                "readers: 1; on their queue: 0",
-                "writers: 2; on their queue: 4"
+                "buffers: 2 of 16",
+                "waiters: 4"
             ]
         );
-        assert_eq!(decoded("pipe:[77]", &FdInfo::from("pos:\t0\n")), None);
+        assert_eq!(
+            lines("/dev/ipcdemo-fifo", 0, 4096, None),
+            ["file: /dev/ipcdemo-fifo", "bytes: 0 of 4096"]
+        );
     }
 }

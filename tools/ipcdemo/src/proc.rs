@@ -59,13 +59,6 @@ impl FdInfo {
     }
 }
 
-#[cfg(test)]
-impl From<&str> for FdInfo {
-    fn from(text: &str) -> Self {
-        Self(text.into())
-    }
-}
-
 /// A process that sleeps in a system call, as `/proc` shows it.
 #[derive(Debug)]
 pub struct Asleep {

@@ -10,7 +10,7 @@
 use std::fmt::Debug;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use ipcdemo_client::{Counter, CounterFlags, Factory, Kind, Object};
@@ -121,7 +121,7 @@ fn sleeping_reader(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
     let counter = factory.counter(0, CounterFlags::CLOEXEC)?;
     let reader = fork(|| expect(counter.read()?, 42))?;
     let asleep = reader.wait_until_asleep(libc::SYS_read)?;
-    let waiters = entry(factory, &counter)?.waiters;
+    let waiters = entry(factory, Kind::Counter, counter.as_fd())?.waiters;
     stage.saw(format_args!(
         "reader {reader}: asleep in read(), in the kernel's {}; entries on the queue: {waiters}",
         asleep.wchan
@@ -136,7 +136,11 @@ fn sleeping_reader(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
         start.elapsed().as_secs_f64() * 1e3,
     ));
     stage.check("the reader's exit status", reader_did, 0);
-    stage.check("the entries left", entry(factory, &counter)?.waiters, 0);
+    stage.check(
+        "the entries left",
+        entry(factory, Kind::Counter, counter.as_fd())?.waiters,
+        0,
+    );
     Ok(())
 }
 
@@ -223,7 +227,7 @@ fn herd(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
         .iter()
         .map(|(reader, _)| reader.to_string())
         .collect();
-    let waiters = entry(factory, &counter)?.waiters;
+    let waiters = entry(factory, Kind::Counter, counter.as_fd())?.waiters;
     stage.saw(format_args!(
         "readers {}: asleep; entries: {waiters}",
         names.join(", ")
@@ -301,7 +305,7 @@ fn listing(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
         .collect::<io::Result<Vec<_>>>()?;
     let mut listed = Vec::new();
     for counter in &counters {
-        let object = entry(factory, counter)?;
+        let object = entry(factory, Kind::Counter, counter.as_fd())?;
         stage.saw(format_args!(
             "{}: value {}",
             Name::of(&object),
@@ -351,14 +355,14 @@ fn expect<T: Debug + PartialEq>(got: T, wanted: T) -> io::Result<()> {
     }
 }
 
-/// What the factory's list says of a counter of this process.
-fn entry(factory: &Factory, counter: &Counter) -> io::Result<Object> {
-    let number = FdInfo::of(counter.as_fd())?.number();
+/// What the factory's list says of an object of this process.
+fn entry(factory: &Factory, kind: Kind, fd: BorrowedFd<'_>) -> io::Result<Object> {
+    let number = FdInfo::of(fd)?.number();
     factory
         .list()?
         .into_iter()
-        .find(|object| object.kind == Kind::Counter && Some(object.number()) == number)
-        .ok_or_else(|| io::Error::other("a live counter is not listed"))
+        .find(|object| object.kind == kind && Some(object.number()) == number)
+        .ok_or_else(|| io::Error::other(format!("a live {kind} is not listed")))
 }
 
 const NOW: Timespec = Timespec {

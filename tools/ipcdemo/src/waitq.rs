@@ -90,7 +90,7 @@ pub fn run(out: &mut impl Write, command: cli::Waitq) -> Result<(), Failure> {
             let queue = open::<Waitq>(&target)?;
             if count {
                 let count = queue.count().map_err(failure("cannot look"))?;
-                writeln!(out, "{count}")?;
+                writeln!(out, "{}", counted(count))?;
                 return Ok(());
             }
             let listing = queue.waiters().map_err(failure("cannot look"))?;
@@ -188,11 +188,19 @@ pub fn told_to_waker(receipt: &WakeReceipt) -> Vec<String> {
 pub fn table(listing: &Listing, now: Duration) -> Vec<String> {
     let mut lines = vec!["POS  KIND      FLAGS               PID/TID        COMM             KEYS              ASLEEP".into()];
     lines.extend(listing.waiters.iter().map(|waiter| row(waiter, now)));
-    if listing.waiters.len() < listing.total as usize {
-        let more = listing.total as usize - listing.waiters.len();
-        lines.push(format!("and {more} more"));
+    if listing.is_cut {
+        lines.push("and more".into());
     }
     lines
+}
+
+/// How many are on a queue, as far as the module counts them.
+fn counted(count: u32) -> String {
+    if count as usize > Listing::MAX {
+        format!("{}+", Listing::MAX)
+    } else {
+        count.to_string()
+    }
 }
 
 fn row(waiter: &Waiter, now: Duration) -> String {
@@ -283,7 +291,7 @@ mod tests {
         };
         let listing = Listing {
             word: 0,
-            total: 4,
+            is_cut: true,
             waiters: vec![waiter(), anonymous],
         };
         let lines = table(&listing, Duration::from_secs(20));
@@ -305,7 +313,12 @@ mod tests {
         let words: Vec<_> = lines[2].split_whitespace().collect();
         assert_eq!(words[3..5], ["?", "f"]);
         assert_eq!(words.last(), Some(&"-"));
-        assert_eq!(lines[3], "and 2 more");
+        assert_eq!(lines[3], "and more");
+    }
+
+    #[test]
+    fn a_count_has_an_end() {
+        assert_eq!([0, 4096, 4097].map(counted), ["0", "4096", "4096+"]);
     }
 
     #[test]

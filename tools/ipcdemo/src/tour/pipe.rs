@@ -6,12 +6,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
-use ipcdemo_client::{Factory, Fifo, PipeFlags, PipeReader, PipeWriter};
+use ipcdemo_client::{Factory, Fifo, Kind, Object, PipeFlags, PipeReader, PipeWriter};
 
 use super::actor::{Actor, fork};
-use super::expect;
 use super::stage::Stage;
-use crate::proc::FdInfo;
+use super::{entry, expect};
 
 const PAGE: usize = 4096;
 
@@ -27,12 +26,12 @@ pub fn buffers(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
         for word in ["one ", "two ", "three"] {
             writer.write_all(word.as_bytes())?;
         }
-        let used = field(&reader, "pipe-occupancy")?;
+        let used = listed(factory, &reader)?.value;
         let mut text = [0; 100];
         let length = reader.read(&mut text)?;
         stage.saw(format_args!(
             "{name:<8}  three writes: {used} of {} buffers; a read of 100: {:?}",
-            field(&reader, "pipe-max-usage")?,
+            reader.capacity()? as usize / PAGE,
             String::from_utf8_lossy(&text[..length]),
         ));
         let expected = if flags.is_empty() { (1, 13) } else { (3, 4) };
@@ -50,7 +49,7 @@ pub fn full(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
     stage.saw(format_args!(
         "writer {sleeper}: asleep in write(), in the kernel's {}; waiters: {}",
         asleep.wchan,
-        field(&reader, "pipe-wr-waiters")?
+        listed(factory, &reader)?.waiters
     ));
     let mut page = [0; PAGE];
     reader.read_exact(&mut page[..1])?;
@@ -139,10 +138,7 @@ pub fn fifo(stage: &mut Stage, _factory: &Factory) -> io::Result<()> {
     Ok(())
 }
 
-/// A number out of what `/proc` tells of a pipe.
-fn field(reader: &PipeReader, name: &str) -> io::Result<usize> {
-    FdInfo::of(reader.as_fd())?
-        .field(name)
-        .and_then(|value| value.parse().ok())
-        .ok_or_else(|| io::Error::other(format!("fdinfo has no {name}")))
+/// What the factory's list says of a pipe of this process.
+fn listed(factory: &Factory, reader: &PipeReader) -> io::Result<Object> {
+    entry(factory, Kind::Pipe, reader.as_fd())
 }
