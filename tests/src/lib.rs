@@ -13,6 +13,7 @@ pub mod compat;
 mod descriptor;
 pub mod epoll;
 pub mod fifo;
+pub mod inotify;
 mod ioctl;
 mod kernel;
 pub mod killed;

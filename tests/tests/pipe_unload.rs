@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use ipcdemo_client::{Factory, Fifo, PipeFlags, fifo_path};
+use ipcdemo_tests::inotify::{ReadFlags, Watch};
 use ipcdemo_tests::pipe::{bytes, path, put, take};
 use ipcdemo_tests::{Errno, PAGE, Subject, serial, until};
 use rustix::fs::{Mode, OFlags, fstat, open, readlink, stat};
@@ -44,6 +45,65 @@ serial! {
         drop(both);
         assert_eq!(unload(), Ok(()));
         load();
+    }
+
+    /// A watch by inotify(7) keeps the inode, and so the module. It hears of the closes, and not
+    /// of an unmount when nobody has the pipe or the factory open any more.
+    fn a_watch_keeps_it() {
+        let (reader, writer) = pipe();
+        // None of the kernels but stock can watch.
+        let Some(watch) = Watch::of(&path(&reader)) else { return };
+        drop((reader, writer));
+        assert_eq!(watch.events(), [ReadFlags::CLOSE_NOWRITE, ReadFlags::CLOSE_WRITE]);
+        assert_eq!(unload(), Err(Errno::AGAIN));
+        drop(watch);
+        until("the module is gone", || match unload() {
+            Ok(()) => true,
+            Err(error) => {
+                assert_eq!(error, Errno::AGAIN);
+                false
+            }
+        });
+        load();
+    }
+
+    /// The module counts the factory's files, and each pipe once, however many descriptors lead
+    /// to it. With the last close the count is 0, and the module goes at once.
+    fn each_pipe_keeps_it_once() {
+        assert_eq!(references(), 0);
+        let factory = Factory::open().unwrap();
+        assert_eq!(references(), 1);
+        let (reader, writer) = factory.pipe(0, PipeFlags::CLOEXEC).unwrap();
+        assert_eq!(references(), 2);
+        let (flags, mode) = (OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let held = open(path(&reader), flags, mode).unwrap();
+        let again = open(path(&reader), OFlags::RDWR | OFlags::CLOEXEC, mode).unwrap();
+        assert_eq!(references(), 2);
+        let others = [(); 3].map(|()| factory.pipe(0, PipeFlags::CLOEXEC).unwrap());
+        assert_eq!(references(), 5);
+        drop(factory);
+        assert_eq!(references(), 4);
+        drop((reader, writer, again));
+        assert_eq!(references(), 4);
+        drop(held);
+        assert_eq!(references(), 3);
+        drop(others);
+        assert_eq!(references(), 0);
+        assert_eq!(unload(), Ok(()));
+        load();
+    }
+
+    /// The module goes in the same moment in which the last file is closed, each time.
+    fn it_goes_at_once() {
+        const ROUNDS: usize = 20;
+        for _ in 0..ROUNDS {
+            let (reader, writer) = pipe();
+            assert_eq!(put(&writer, b"abc"), Ok(3));
+            assert_eq!(unload(), Err(Errno::AGAIN));
+            drop((reader, writer));
+            assert_eq!(unload(), Ok(()));
+            load();
+        }
     }
 
     /// The name under `/proc` is none of the pipe's: it can be held, and leads nowhere when
@@ -213,6 +273,12 @@ fn pipe() -> (OwnedFd, OwnedFd) {
     let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
     let (reader, writer) = factory.pipe(0, PipeFlags::CLOEXEC).unwrap();
     (reader.into(), writer.into())
+}
+
+/// How many references to the module there are, as lsmod(8) shows them.
+fn references() -> u32 {
+    let count = fs::read_to_string("/sys/module/ipcdemo/refcnt").unwrap();
+    count.trim().parse().unwrap()
 }
 
 /// delete_module(2), as rmmod(8) calls it: EAGAIN while somebody uses the module.

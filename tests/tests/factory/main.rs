@@ -3,6 +3,7 @@
 //! The factory: what it makes, what it refuses and leaves behind when it does (that
 //! is, nothing), and what it lists.
 
+mod closing;
 mod list;
 mod nodes;
 mod requests;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
 use ipcdemo_client::raw;
+use ipcdemo_tests::inotify::{ReadFlags, Watch};
 use ipcdemo_tests::pipe::{bytes, path, put, take};
 use ipcdemo_tests::{Errno, differential, until};
 use rustix::fs::{
@@ -215,6 +216,21 @@ differential! {
             assert_eq!(u32::from_str_radix(&line("flags:"), 8), Ok(flags));
             assert_eq!(line("ino:"), fstat(end).unwrap().st_ino.to_string());
         }
+    }
+
+    /// include/linux/fsnotify.h, fs/pipe.c:1060: a watch hears of each read, write and close.
+    fn it_can_be_watched(s: Subject) {
+        let (reader, writer) = s.pipe();
+        // None of the kernels but stock can watch.
+        let Some(watch) = Watch::of(&path(&reader)) else { return };
+        assert_eq!(put(&writer, b"abc"), Ok(3));
+        assert_eq!(watch.events(), [ReadFlags::MODIFY]);
+        assert_eq!(take(&reader, 3).unwrap(), b"abc");
+        assert_eq!(watch.events(), [ReadFlags::ACCESS]);
+        drop(reader);
+        assert_eq!(watch.events(), [ReadFlags::CLOSE_NOWRITE]);
+        drop(writer);
+        assert_eq!(watch.events(), [ReadFlags::CLOSE_WRITE]);
     }
 
     /// fs/pipe.c:700 to 712: FIONREAD counts what is there, at either end.
