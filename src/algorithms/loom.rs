@@ -8,10 +8,15 @@
 //! leaves a task asleep for ever, which loom reports as a deadlock. What else is shared is in an
 //! `Rc`: all of a model's threads are coroutines on one of the host's.
 //!
+//! Each wait can be interrupted, as in the kernel. A model kills a task from another thread, so that the
+//! signal lands at any point of what the task does (`loom_killed.rs`). After that the task may leave with
+//! nothing, but it must not leave with what was for another: a wake-up, a turn, a claim, a byte.
+//!
 //! For each thing that keeps a wake-up from being lost there is a run without it, which has to
 //! fail.
 
 mod loom_cases;
+mod loom_killed;
 mod loom_pipe;
 mod loom_ring;
 mod loom_runs;
@@ -22,7 +27,7 @@ use ipcdemo_algorithms::{
     loom_atomic::AtomicBool,
 };
 use loom::{
-    cell::UnsafeCell,
+    cell::{Cell, UnsafeCell},
     sync::{
         atomic::{
             fence,
@@ -35,7 +40,7 @@ use loom::{
 use loom_pipe::PipeFault;
 use loom_ring::RingFault;
 use loom_runs::{seen, Model, ASLEEP, SHARED};
-use std::{convert::Infallible, rc::Rc};
+use std::rc::Rc;
 
 /// What is broken in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +61,10 @@ enum Fault {
     RemoveBeforeWaking,
     /// A task does not take its entry off the queue.
     StayOnQueue,
+    /// The last look for a signal comes before the task says that it means to sleep.
+    SignalBeforeAnnouncing,
+    /// A killed task keeps the exclusive wake-up that took it.
+    NotPassedOn,
     /// Something about the ring.
     Ring(RingFault),
     /// Something about the pipe.
@@ -80,6 +89,10 @@ impl From<PipeFault> for Fault {
     }
 }
 
+/// A task was killed before it got what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Killed;
+
 /// What the scheduler knows of a task.
 struct Task {
     /// `p->pi_lock` and the run queue's lock.
@@ -87,6 +100,8 @@ struct Task {
     runnable: Condvar,
     /// `p->__state`: changed by the task without the lock.
     sleeping: AtomicBool,
+    /// `TIF_SIGPENDING`, with a signal that ends every wait. None if the model does not kill the task.
+    killed: Option<AtomicBool>,
 }
 
 impl Task {
@@ -95,7 +110,30 @@ impl Task {
             lock: Mutex::new(()),
             runnable: Condvar::new(),
             sleeping: AtomicBool::new(false),
+            killed: None,
         }
+    }
+
+    /// One that can be killed.
+    fn mortal() -> Self {
+        Self {
+            killed: Some(AtomicBool::new(false)),
+            ..Self::new()
+        }
+    }
+
+    /// C: `signal_wake_up`.
+    fn kill(&self) {
+        let killed = self.killed.as_ref().expect("an immortal task");
+        killed.store(true, Relaxed);
+        self.wake();
+    }
+
+    /// `Wait::over`.
+    ///
+    /// C: `signal_pending_state`.
+    fn is_killed(&self) -> bool {
+        (self.killed.as_ref()).is_some_and(|killed| killed.load(Relaxed))
     }
 
     /// C: `__set_current_state(TASK_RUNNING)`.
@@ -103,6 +141,8 @@ impl Task {
         self.sleeping.store(false, Relaxed);
     }
 
+    /// The kernel's looks for a signal once more. That is left out: the wait's own look has to do.
+    ///
     /// C: `schedule`.
     fn schedule(&self) {
         let mut lock = self.lock.lock().unwrap();
@@ -136,6 +176,8 @@ struct Entry {
     exclusive: bool,
     /// Whether `entry.next` is another than itself. Changed under the queue's lock.
     on: AtomicBool,
+    /// The key of the last wake-up that found it, if that counts exclusive entries.
+    owed: Cell<Option<Change>>,
     /// Stands for the entry's memory: loom reports who touches it after it is gone.
     frame: UnsafeCell<()>,
 }
@@ -153,6 +195,7 @@ impl Entry {
             poller,
             exclusive,
             on: AtomicBool::new(false),
+            owed: Cell::new(None),
             frame: UnsafeCell::new(()),
         })
     }
@@ -160,9 +203,12 @@ impl Entry {
     /// The wake function. Tells whether a task was woken that waits, and has to go off the queue.
     ///
     /// C: `autoremove_wake_function`, `pollwake`.
-    fn wake(&self, change: Change) -> bool {
+    fn wake(&self, change: Change, whom: Whom) -> bool {
         let woken = match &self.poller {
-            None => self.task.wake(),
+            None => {
+                self.owed.set((whom != Whom::All).then_some(change));
+                self.task.wake()
+            }
             Some(poller) => {
                 if poller.key == change {
                     // smp_wmb
@@ -186,11 +232,13 @@ struct Head {
     fault: Option<Fault>,
 }
 
-/// Whom of those who wait exclusively a wake-up is for. The others are called each time.
+/// Which exclusive entries a wake-up is for. The other entries are called each time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whom {
     First,
     All,
+    /// The first, and no other entry: `Wake::one_more`.
+    OneMore,
 }
 
 type List<'a> = MutexGuard<'a, Vec<Rc<Entry>>>;
@@ -232,16 +280,24 @@ impl Head {
         entry.on.store(false, Release);
     }
 
+    /// Tells whether a wake-up had taken the entry off.
+    ///
     /// C: `finish_wait`.
-    fn leave(&self, entry: &Rc<Entry>) {
+    fn leave(&self, entry: &Rc<Entry>) -> bool {
         entry.task.run();
-        if entry.on.load(Acquire) && !self.has(Fault::StayOnQueue) {
-            let mut list = self.lock();
-            if let Some(index) = list.iter().position(|other| Rc::ptr_eq(other, entry)) {
-                self.remove(&mut list, index);
-            }
-        }
+        let off = !entry.on.load(Acquire)
+            || !self.has(Fault::StayOnQueue) && self.dequeue(&mut self.lock(), entry);
         entry.frame.with_mut(|_| ());
+        off
+    }
+
+    /// `TaskEntry::dequeue`.
+    fn dequeue(&self, list: &mut List<'_>, entry: &Rc<Entry>) -> bool {
+        let index = list.iter().position(|other| Rc::ptr_eq(other, entry));
+        if let Some(index) = index {
+            self.remove(list, index);
+        }
+        index.is_none()
     }
 
     fn end(&self) {
@@ -272,61 +328,139 @@ impl Visitor {
         self.wake_locked(&mut self.head.lock(), change, whom);
     }
 
-    /// `Guard::wake`.
-    fn wake_locked(&self, list: &mut List<'_>, change: Change, whom: Whom) {
+    /// `Guard::wake`. Tells whether it woke a task that waits exclusively.
+    fn wake_locked(&self, list: &mut List<'_>, change: Change, whom: Whom) -> bool {
+        let mut woken = false;
         let mut index = 0;
         while let Some(entry) = list.get(index).cloned() {
-            if self.head.has(Fault::RemoveBeforeWaking) {
+            if whom == Whom::OneMore && !entry.exclusive {
+                index += 1;
+            } else if self.head.has(Fault::RemoveBeforeWaking) {
                 self.head.remove(list, index);
-                entry.wake(change);
-            } else if entry.wake(change) {
+                entry.wake(change, whom);
+            } else if entry.wake(change, whom) {
                 self.head.remove(list, index);
-                if entry.exclusive && whom == Whom::First {
+                woken |= entry.exclusive;
+                if entry.exclusive && whom != Whom::All {
                     break;
                 }
             } else {
                 index += 1;
             }
         }
+        woken
+    }
+
+    /// `Guard::pass_on`. Tells whether another task was woken, if one was owed that.
+    fn pass_on(&self, list: &mut List<'_>, entry: &Entry) -> Option<bool> {
+        let owed = entry.owed.get().filter(|_| entry.exclusive)?;
+        if self.head.has(Fault::NotPassedOn) {
+            return None;
+        }
+        let woken = self.wake_locked(list, owed, Whom::OneMore);
+        seen(if woken {
+            "passed on"
+        } else {
+            "passed on to nobody"
+        });
+        Some(woken)
     }
 
     /// `WaitQueue::wait_until`.
-    fn wait_until<R>(&self, exclusive: bool, mut condition: impl FnMut() -> Option<R>) -> R {
+    fn wait_until<R>(
+        &self,
+        exclusive: bool,
+        mut condition: impl FnMut() -> Option<R>,
+    ) -> Result<R, Killed> {
+        use Step::{Announce, Look, LookForSignal, Queue};
         let order = match self.head.fault {
-            Some(Fault::AnnounceBeforeQueueing) => [Step::Announce, Step::Queue, Step::Look],
-            Some(Fault::LookBeforeQueueing) => [Step::Look, Step::Queue, Step::Announce],
-            Some(Fault::LookBeforeAnnouncing) => [Step::Queue, Step::Look, Step::Announce],
-            _ => [Step::Queue, Step::Announce, Step::Look],
+            Some(Fault::AnnounceBeforeQueueing) => [Announce, Queue, Look, LookForSignal],
+            Some(Fault::LookBeforeQueueing) => [Look, Queue, Announce, LookForSignal],
+            Some(Fault::LookBeforeAnnouncing) => [Queue, Look, Announce, LookForSignal],
+            Some(Fault::SignalBeforeAnnouncing) => [LookForSignal, Queue, Announce, Look],
+            _ => [Queue, Announce, Look, LookForSignal],
         };
         let entry = Entry::new(&self.task, None, exclusive);
-        let result = 'wait: loop {
+        let mut slept = false;
+        let mut taken = false;
+        let ended = 'wait: loop {
             // The lock, from going on the queue to the look.
             let mut locked = None;
             for step in order {
                 match step {
-                    Step::Queue => {
+                    Queue => {
                         let list = locked.insert(self.head.lock());
-                        if !list.iter().any(|other| Rc::ptr_eq(other, &entry)) {
+                        let off = !list.iter().any(|other| Rc::ptr_eq(other, &entry));
+                        if off {
                             self.head.enqueue(list, &entry);
                         }
+                        taken = slept && off && exclusive;
                     }
-                    Step::Announce => self.announce(),
-                    Step::Look => {
+                    Announce => self.announce(),
+                    Look => {
                         locked = None;
                         if let Some(result) = condition() {
-                            break 'wait result;
+                            break 'wait Ok(result);
+                        }
+                    }
+                    LookForSignal => {
+                        locked = None;
+                        if self.task.is_killed() {
+                            break 'wait Err(Killed);
                         }
                     }
                 }
             }
             drop(locked);
             self.task.schedule();
+            slept = true;
             if let Some(result) = condition() {
-                break result;
+                break Ok(result);
             }
         };
-        self.head.leave(&entry);
-        result
+        let off = self.head.leave(&entry);
+        if ended.is_err() {
+            seen("killed");
+            if taken || off {
+                self.pass_on(&mut self.head.lock(), &entry);
+            }
+        }
+        ended
+    }
+
+    /// `Guard::sleep`, exclusively; a task that is killed lingers. Tells a killed task what passing on did.
+    fn sleep<'a>(&'a self, mut list: List<'a>) -> Result<(), Option<bool>> {
+        let entry = Entry::new(&self.task, None, true);
+        self.head.enqueue(&mut list, &entry);
+        loop {
+            self.announce();
+            if self.task.is_killed() {
+                break;
+            }
+            drop(list);
+            self.task.schedule();
+            if !entry.on.load(Acquire) {
+                entry.frame.with_mut(|_| ());
+                return Ok(());
+            }
+            list = self.head.lock();
+            if !entry.on.load(Relaxed) {
+                entry.frame.with_mut(|_| ());
+                return Ok(());
+            }
+        }
+        // While it lingers a wake-up can still take it.
+        drop(list);
+        list = self.head.lock();
+        self.task.run();
+        let off = self.head.dequeue(&mut list, &entry);
+        entry.frame.with_mut(|_| ());
+        seen("killed");
+        Err(if off {
+            self.pass_on(&mut list, &entry)
+        } else {
+            None
+        })
     }
 
     /// `Wait::announce`.
@@ -387,6 +521,7 @@ enum Step {
     Queue,
     Announce,
     Look,
+    LookForSignal,
 }
 
 /// What the tasks at a counter share.
@@ -404,7 +539,7 @@ struct Current {
 }
 
 impl counter::Counter for Current {
-    type Error = Infallible;
+    type Error = Killed;
     type Locked<'a> = List<'a>;
 
     fn word(&self) -> &Word {
@@ -430,20 +565,26 @@ impl counter::Counter for Current {
         anybody
     }
 
-    fn wait_until(&self, mut condition: impl FnMut() -> bool) -> Result<(), Infallible> {
-        self.at.wait_until(false, || condition().then_some(()));
-        Ok(())
+    fn wait_until(&self, mut condition: impl FnMut() -> bool) -> Result<(), Killed> {
+        self.at.wait_until(false, || condition().then_some(()))
     }
 }
 
 impl Current {
     fn read(&self, mode: Mode) -> u64 {
-        let Ok(taken) = counter::read(self, mode, || Ok(()));
-        taken
+        self.read_killably(mode).unwrap()
+    }
+
+    fn read_killably(&self, mode: Mode) -> Result<u64, Killed> {
+        counter::read(self, mode, || Ok(()))
     }
 
     fn write(&self, value: u64) {
-        let Ok(()) = counter::write(self, value, |_| Ok(()));
+        self.write_killably(value).unwrap();
+    }
+
+    fn write_killably(&self, value: u64) -> Result<(), Killed> {
+        counter::write(self, value, |_| Ok(()))
     }
 
     /// Waits by poll for something to read.
@@ -477,9 +618,13 @@ impl Counter {
     }
 
     fn current(&self) -> Current {
+        self.current_as(&Rc::new(Task::new()))
+    }
+
+    fn current_as(&self, task: &Rc<Task>) -> Current {
         Current {
             shared: self.shared.clone(),
-            at: Visitor::new(&self.head, &Rc::new(Task::new())),
+            at: Visitor::new(&self.head, task),
         }
     }
 

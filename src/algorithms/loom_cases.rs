@@ -7,7 +7,7 @@ use super::{
     loom_pipe::{Current, Ended, Pipe, PipeFault},
     loom_ring::{RingFault, NO_MEMORY, PAGE, TOO_MUCH_KEPT},
     loom_runs::{Model, ASLEEP, SHARED},
-    Fault,
+    Fault, Task,
 };
 use ipcdemo_algorithms::{fault::Part, ring::BUFFER_MAX};
 use loom::thread::{self, JoinHandle};
@@ -16,32 +16,39 @@ use std::rc::Rc;
 const HUNG_UP: &str = "hung up with nothing to read";
 
 /// A pipe for one run, with one reader and one writer.
-struct Shared(Rc<Pipe>);
+pub(crate) struct Shared(Rc<Pipe>);
 
 impl Shared {
-    fn new(fault: Option<Fault>, max_usage: u32, inside: &[u8]) -> Self {
+    pub(crate) fn new(fault: Option<Fault>, max_usage: u32, inside: &[u8]) -> Self {
         let pipe = Self(Pipe::new(fault, max_usage));
         pipe.write(inside);
         pipe
     }
 
-    fn current(&self) -> Current {
+    pub(crate) fn current(&self) -> Current {
         Current::new(&self.0)
     }
 
-    fn spawn<R: 'static>(&self, f: impl FnOnce(&Current) -> R + 'static) -> JoinHandle<R> {
+    pub(crate) fn current_as(&self, task: &Rc<Task>) -> Current {
+        Current::with_task(&self.0, task)
+    }
+
+    pub(crate) fn spawn<R: 'static>(
+        &self,
+        f: impl FnOnce(&Current) -> R + 'static,
+    ) -> JoinHandle<R> {
         let current = self.current();
         thread::spawn(move || f(&current))
     }
 
-    fn write(&self, bytes: &[u8]) {
+    pub(crate) fn write(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.current().write(bytes).unwrap();
         }
     }
 
     /// Reads so many bytes, some at a time.
-    fn read(&self, count: usize, limit: usize) -> Vec<u8> {
+    pub(crate) fn read(&self, count: usize, limit: usize) -> Vec<u8> {
         let current = self.current();
         let mut all = Vec::new();
         while all.len() < count {
@@ -51,7 +58,7 @@ impl Shared {
     }
 
     /// What everybody has left behind.
-    fn end(&self, inside: &[u8]) {
+    pub(crate) fn end(&self, inside: &[u8]) {
         assert_eq!(self.read(inside.len(), inside.len()), inside);
         self.0.end();
     }
@@ -330,7 +337,7 @@ const GROWTH: Model = Model::new("growth", 1, |fault| {
     let resizer = pipe.spawn(|current| current.resize(2));
     pipe.write(&[2; PAGE]);
     assert_eq!(reader.join().unwrap(), [1; PAGE]);
-    resizer.join().unwrap();
+    resizer.join().unwrap().unwrap();
     pipe.end(&[2; PAGE]);
 });
 
@@ -339,7 +346,7 @@ const ROOM_BY_GROWTH: Model = Model::new("room_by_growth", 2, |fault| {
     let pipe = Shared::new(fault, 1, &[1; PAGE]);
     let resizer = pipe.spawn(|current| current.resize(2));
     pipe.write(&[2; PAGE]);
-    resizer.join().unwrap();
+    resizer.join().unwrap().unwrap();
     pipe.end(&[[1; PAGE], [2; PAGE]].concat());
 });
 

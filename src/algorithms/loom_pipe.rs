@@ -5,7 +5,7 @@
 use super::{
     loom_ring::{Full, PageRing, Published, Writer},
     loom_runs::seen,
-    Fault, Head, Task, Visitor, Whom,
+    Fault, Head, Killed, Task, Visitor, Whom,
 };
 use ipcdemo_algorithms::{
     counter::Change::{Added, Taken},
@@ -38,6 +38,10 @@ pub(crate) enum PipeFault {
     EdgesIgnored,
     /// A write is short though the ring was never full with it.
     ShortThoughNotFilled,
+    /// A reader that is killed at the claim does not wake the next, though it slept.
+    KilledReaderLeaves,
+    /// A writer that is killed does not wake the next, though it slept.
+    KilledWriterLeaves,
 }
 
 pub(crate) struct Pipe {
@@ -105,12 +109,14 @@ pub(crate) struct Events {
 }
 
 /// Why not all was written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// There is no room for the rest.
     Full,
     /// Nobody will read it.
     Broken,
+    /// The task was killed.
+    Killed,
 }
 
 /// A task, at the pipe.
@@ -121,9 +127,13 @@ pub(crate) struct Current {
 
 impl Current {
     pub(crate) fn new(pipe: &Rc<Pipe>) -> Self {
+        Self::with_task(pipe, &Rc::new(Task::new()))
+    }
+
+    pub(crate) fn with_task(pipe: &Rc<Pipe>, task: &Rc<Task>) -> Self {
         Self {
             pipe: pipe.clone(),
-            task: Rc::new(Task::new()),
+            task: task.clone(),
         }
     }
 
@@ -149,9 +159,13 @@ impl Current {
 
     /// Gives nothing at the end of file.
     pub(crate) fn read(&self, limit: usize) -> Vec<u8> {
+        self.read_killably(limit).unwrap()
+    }
+
+    pub(crate) fn read_killably(&self, limit: usize) -> Result<Vec<u8>, Killed> {
         let pipe = &self.pipe;
-        let mut wake_next_reader = false;
-        let (taken, before) = loop {
+        let mut slept = false;
+        let (result, before) = loop {
             let mut may_come = pipe.has_writers();
             let awaited = || self.wr_wait().is_active();
             let read = pipe.ring.read_filled(&self.task, |reader| {
@@ -161,16 +175,35 @@ impl Current {
                 may_come = pipe.has_writers();
             }
             match read {
-                Some(read) if !read.0.is_empty() => break read,
-                _ if !may_come => return Vec::new(),
+                Err(Killed) if pipe.has(PipeFault::KilledReaderLeaves) => return Err(Killed),
+                Err(Killed) => {
+                    seen(if slept {
+                        "killed at the claim"
+                    } else {
+                        "killed at once"
+                    });
+                    break (Err(Killed), None);
+                }
+                Ok(Some((taken, before))) if !taken.is_empty() => break (Ok(taken), before),
+                _ if !may_come => break (Ok(Vec::new()), None),
                 _ => seen("empty"),
             }
-            self.rd_wait()
-                .wait_until(true, || pipe.is_readable().then_some(()));
-            wake_next_reader = true;
+            self.wait_readable()?;
+            slept = true;
         };
-        self.after_read(before, wake_next_reader);
-        taken
+        self.after_read(before, slept);
+        result
+    }
+
+    pub(crate) fn wait_readable(&self) -> Result<(), Killed> {
+        let readable = || self.pipe.is_readable().then_some(());
+        self.rd_wait().wait_until(true, readable)
+    }
+
+    /// `FIONREAD`.
+    pub(crate) fn count(&self) -> usize {
+        let ring = &self.pipe.ring;
+        ring.read(&self.task, |reader| reader.count()).unwrap()
     }
 
     fn made_room(&self, before: State) {
@@ -219,43 +252,87 @@ impl Current {
         self.write_some(&mut from, false)
     }
 
+    /// A write whose bytes are not to be had: `EFAULT`.
+    pub(crate) fn write_nothing(&self) {
+        let wrote = self.pipe.ring.write(&self.task, |_| ());
+        assert!(wrote.is_ok_and(|((), published)| published.is_none()));
+        self.after_write(false, false);
+    }
+
     /// Takes from `from` what was written.
     fn write_some(&self, from: &mut &[u8], nonblock: bool) -> Result<(), Ended> {
-        let pipe = &self.pipe;
-        let mut first = true;
-        let mut wake_next_writer = false;
-        let (ended, was_empty) = loop {
-            let (ended, published) = pipe.ring.write(&self.task, |writer| {
-                if pipe.has_readers() {
-                    self.add_to(writer, from, first).map_err(|Full| Ended::Full)
-                } else {
-                    Err(Ended::Broken)
-                }
-            });
-            let was_empty = published.is_some_and(Published::was_empty);
-            first = false;
-            match ended {
-                Err(Ended::Full) => {
-                    let filled = pipe.has(PipeFault::ShortThoughNotFilled)
-                        || published.is_none_or(|it| it.filled(pipe.ring.max_usage()));
-                    seen(if filled { "full" } else { "not filled" });
-                    if filled && nonblock {
-                        break (ended, was_empty);
-                    }
-                    if was_empty && self.rd_wait().is_active() {
-                        self.wake_reader();
-                    }
-                    if filled {
-                        self.wr_wait()
-                            .wait_until(true, || pipe.is_writable().then_some(()));
-                        wake_next_writer = true;
-                    }
-                }
-                ended => break (ended, was_empty),
-            }
-        };
-        self.after_write(was_empty, wake_next_writer);
+        let (mut ended, mut published) = self.write_once(from, true);
+        let mut slept = false;
+        if ended == Err(Ended::Full) {
+            (ended, published, slept) = self.write_rest(from, published, nonblock);
+        }
+        self.after_write(published.is_some_and(Published::was_empty), slept);
         ended
+    }
+
+    /// Goes on with a write that found no room. Gives how much was written.
+    pub(crate) fn write_later(&self, mut from: &[u8]) -> usize {
+        let all = from.len();
+        let (ended, published, slept) = self.write_rest(&mut from, None, false);
+        if !self.pipe.has(PipeFault::KilledWriterLeaves) || ended != Err(Ended::Killed) {
+            self.after_write(published.is_some_and(Published::was_empty), slept);
+        }
+        all - from.len()
+    }
+
+    fn write_once(&self, from: &mut &[u8], first: bool) -> (Result<(), Ended>, Option<Published>) {
+        let pipe = &self.pipe;
+        let wrote = pipe.ring.write(&self.task, |writer| {
+            if pipe.has_readers() {
+                self.add_to(writer, from, first).map_err(|Full| Ended::Full)
+            } else {
+                Err(Ended::Broken)
+            }
+        });
+        wrote.unwrap_or_else(|Killed| {
+            seen("killed at the claim");
+            (Err(Ended::Killed), None)
+        })
+    }
+
+    /// Gives what the last turn did, and whether the task slept.
+    fn write_rest(
+        &self,
+        from: &mut &[u8],
+        mut published: Option<Published>,
+        nonblock: bool,
+    ) -> (Result<(), Ended>, Option<Published>, bool) {
+        let pipe = &self.pipe;
+        let mut slept = false;
+        loop {
+            let filled = pipe.has(PipeFault::ShortThoughNotFilled)
+                || published.is_none_or(|it| it.filled(pipe.ring.max_usage()));
+            seen(if filled { "full" } else { "not filled" });
+            if filled && nonblock {
+                return (Err(Ended::Full), published, slept);
+            }
+            if filled && self.task.is_killed() {
+                return (Err(Ended::Killed), published, slept);
+            }
+            if published.is_some_and(Published::was_empty) && self.rd_wait().is_active() {
+                self.wake_reader();
+            }
+            if filled {
+                // A signal is looked for once there is no room again.
+                let _ = self.wait_writable();
+                slept = true;
+            }
+            let ended;
+            (ended, published) = self.write_once(from, false);
+            if ended != Err(Ended::Full) {
+                return (ended, published, slept);
+            }
+        }
+    }
+
+    pub(crate) fn wait_writable(&self) -> Result<(), Killed> {
+        let writable = || self.pipe.is_writable().then_some(());
+        self.wr_wait().wait_until(true, writable)
     }
 
     fn after_write(&self, was_empty: bool, slept: bool) {
@@ -274,11 +351,12 @@ impl Current {
     }
 
     /// `Pipe::set_size`, with room for what is inside.
-    pub(crate) fn resize(&self, max_usage: u32) {
-        self.pipe.ring.resize(&self.task, max_usage);
+    pub(crate) fn resize(&self, max_usage: u32) -> Result<(), Killed> {
+        self.pipe.ring.resize(&self.task, max_usage)?;
         if !self.pipe.has(PipeFault::ResizeWithoutWake) {
             self.wake_writer();
         }
+        Ok(())
     }
 
     /// `Pipe::release` of one of the `count`.

@@ -6,7 +6,7 @@
 //! field of a slot: loom reports who touches one that somebody else may be using at that moment.
 //! Left out are packets, a mark in the slot like others, and what fails for want of memory.
 
-use super::{loom_runs::seen, Fault, Head, Task, Visitor, Whom};
+use super::{loom_runs::seen, Fault, Head, Killed, Task, Visitor, Whom};
 use ipcdemo_algorithms::{
     counter::Change,
     loom_atomic::AtomicU64,
@@ -15,7 +15,6 @@ use ipcdemo_algorithms::{
 use loom::{cell::UnsafeCell, sync::atomic::Ordering::Relaxed};
 use std::{
     cell::{Cell, RefCell},
-    convert::Infallible,
     mem::take,
     ops::Deref,
     rc::Rc,
@@ -69,6 +68,12 @@ pub(crate) enum RingFault {
     StateOfClaim,
     /// Who lets go of a claim does not wake who waits for it.
     ClaimNotPassed,
+    /// A task that is killed while it waits for a claim does not wake the next one.
+    TurnNotPassed,
+    /// A task that is killed while it waits for the second claim keeps the first one.
+    FirstClaimKept,
+    /// As before, it lets go of that, but does not wake the task that waits for it.
+    FirstClaimNotPassed,
 }
 
 /// Memory that others may use, but not at the same time.
@@ -149,33 +154,40 @@ pub(crate) struct PageRing {
 }
 
 /// Who waits for a claim.
-struct Turn(Visitor);
+struct Turn {
+    at: Visitor,
+    /// Whether it has left, and keeps that to itself.
+    silent: Cell<bool>,
+}
 
 impl Turns for Turn {
-    type Interrupted = Infallible;
+    type Interrupted = Killed;
 
     const LATE: u32 = 1;
 
     fn is_active(&self) -> bool {
-        self.0.is_active()
+        !self.silent.get() && self.at.is_active()
     }
 
     fn wake_one(&self) {
-        self.0.wake(Change::Added, Whom::First);
+        self.at.wake(Change::Added, Whom::First);
     }
 
-    fn wait_until<R>(&self, mut condition: impl FnMut(u32) -> Option<R>) -> Result<R, Infallible> {
+    fn wait_until<R>(&self, mut condition: impl FnMut(u32) -> Option<R>) -> Result<R, Killed> {
         seen("turn");
         // As in the kernel: the second look is the first after a sleep.
         let mut looks = 0;
-        Ok(self.0.wait_until(true, || {
+        let result = self.at.wait_until(true, || {
             looks += 1;
             let result = condition(looks / 2);
             if result.is_none() && looks > 1 {
                 seen("late");
             }
             result
-        }))
+        });
+        let fault = Fault::Ring(RingFault::TurnNotPassed);
+        self.silent.set(result.is_err() && self.at.head.has(fault));
+        result
     }
 }
 
@@ -209,32 +221,51 @@ impl PageRing {
         !self.state().is_full(self.max_usage())
     }
 
+    pub(crate) fn read<R>(
+        &self,
+        task: &Rc<Task>,
+        f: impl FnOnce(&mut Reader<'_>) -> R,
+    ) -> Result<R, Killed> {
+        let turn = self.turn(Side::Read, task);
+        let known = self.word.claim(Side::Read, &turn)?;
+        Ok(self.with_tail(task, known, f).0)
+    }
+
     pub(crate) fn read_filled<R>(
         &self,
         task: &Rc<Task>,
         f: impl FnOnce(&mut Reader<'_>) -> R,
-    ) -> Option<(R, Option<State>)> {
-        let Ok(known) = self.word.claim_filled(&self.turn(Side::Read, task));
-        let known = known?;
+    ) -> Result<Option<(R, Option<State>)>, Killed> {
+        let known = self.word.claim_filled(&self.turn(Side::Read, task))?;
+        Ok(known.map(|known| self.with_tail(task, known, f)))
+    }
+
+    fn with_tail<R>(
+        &self,
+        task: &Rc<Task>,
+        known: State,
+        f: impl FnOnce(&mut Reader<'_>) -> R,
+    ) -> (R, Option<State>) {
         let mut reader = Reader::new(self, known);
         let result = f(&mut reader);
         let before = reader.publish(task);
-        Some((result, before.map(|before| self.before(before, known))))
+        (result, before.map(|before| self.before(before, known)))
     }
 
     pub(crate) fn write<R>(
         &self,
         task: &Rc<Task>,
         f: impl FnOnce(&mut Writer<'_>) -> R,
-    ) -> (R, Option<Published>) {
-        let known = self.claim(Side::Write, task);
+    ) -> Result<(R, Option<Published>), Killed> {
+        let turn = self.turn(Side::Write, task);
+        let known = self.word.claim(Side::Write, &turn)?;
         let mut writer = Writer::new(self, known);
         let result = f(&mut writer);
         let mut published = writer.publish(task);
         if let Some(published) = &mut published {
             published.before = self.before(published.before, known);
         }
-        (result, published)
+        Ok((result, published))
     }
 
     fn before(&self, before: State, known: State) -> State {
@@ -246,9 +277,9 @@ impl PageRing {
     }
 
     /// `PageRing::both`, `Both::resize`. What is inside has to fit.
-    pub(crate) fn resize(&self, task: &Rc<Task>, max_usage: u32) {
+    pub(crate) fn resize(&self, task: &Rc<Task>, max_usage: u32) -> Result<(), Killed> {
         let [read, write] = [Side::Read, Side::Write].map(|side| self.turn(side, task));
-        let Ok(_) = self.word.claim_both(&write, &read);
+        self.claim_both(&write, &read)?;
         let slots = new_slots(max_usage);
         let known = self.state();
         for (slot, n) in slots.iter().zip(0..known.occupancy()) {
@@ -266,11 +297,23 @@ impl PageRing {
         self.pass(Side::Read, task);
         self.pass(Side::Write, task);
         left.into_iter().for_each(|page| self.free(page));
+        Ok(())
     }
 
-    fn claim(&self, side: Side, task: &Rc<Task>) -> State {
-        let Ok(state) = self.word.claim(side, &self.turn(side, task));
-        state
+    fn claim_both(&self, write: &Turn, read: &Turn) -> Result<State, Killed> {
+        let keeps = self.has(RingFault::FirstClaimKept);
+        if !keeps && !self.has(RingFault::FirstClaimNotPassed) {
+            return self
+                .word
+                .claim_both(write, read)
+                .inspect_err(|_| seen("killed for both"));
+        }
+        self.word.claim(Side::Write, write)?;
+        self.word.claim(Side::Read, read).inspect_err(|_| {
+            if !keeps {
+                self.word.let_go(Side::Write);
+            }
+        })
     }
 
     fn pass(&self, side: Side, task: &Rc<Task>) {
@@ -284,7 +327,10 @@ impl PageRing {
             Side::Read => &self.read_turns,
             Side::Write => &self.write_turns,
         };
-        Turn(Visitor::new(queue, task))
+        Turn {
+            at: Visitor::new(queue, task),
+            silent: Cell::new(false),
+        }
     }
 
     fn slot(&self, index: Index) -> SlotRef {
@@ -463,6 +509,22 @@ impl<'a> Reader<'a> {
             }
         }
         taken
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn count(&self) -> usize {
+        let end = |left, slot: &Slot| match left {
+            1 => self.known.end(),
+            _ => slot.end.get(),
+        };
+        let mut sum = 0;
+        let mut index = self.known.tail().plus(self.done);
+        for left in (1..=self.limit - self.done).rev() {
+            let slot = self.ring.slot(index);
+            sum += end(left, &slot) - slot.start.get();
+            index = index.plus(1);
+        }
+        ((sum - self.ring.cursor.get()) / SCALE) as usize
     }
 
     fn publish(&mut self, task: &Rc<Task>) -> Option<State> {
