@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A pipe's pages in a memory cgroup. For the stock kernel, which has memory cgroups: elsewhere these tests fail.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use ipcdemo_tests::pipe::{BUFFERS, bytes, put, take};
+use ipcdemo_tests::{Child, Errno, Fd, PAGE, Subject, differential, serially, until};
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::mount::{MountFlags, mount};
+use rustix::pipe::{SpliceFlags, splice};
+
+const GROUPS: &str = "/sys/fs/cgroup";
+const GROUP: &str = "/sys/fs/cgroup/ipcdemo";
+const TRACE: &str = "/sys/kernel/tracing/instances/ipcdemo";
+
+/// What a new pipe holds.
+const FULL: usize = BUFFERS * PAGE;
+
+/// How far the group's figure may be off: the kernel charges 64 pages at once, and keeps what the pipes
+/// themselves took for a while.
+const SLACK: usize = 1 << 20;
+
+/// A memory cgroup, which exists as long as this does.
+struct Group;
+
+impl Group {
+    fn new() -> Self {
+        let groups = Path::new(GROUPS);
+        if !groups.join("cgroup.procs").exists() {
+            mount("cgroup2", groups, "cgroup2", MountFlags::empty(), None).unwrap();
+        }
+        fs::write(groups.join("cgroup.subtree_control"), "+memory").unwrap();
+        fs::create_dir(GROUP).unwrap();
+        Self
+    }
+
+    fn join() {
+        fs::write(format!("{GROUP}/cgroup.procs"), "0").unwrap();
+    }
+
+    fn current() -> usize {
+        let text = fs::read_to_string(format!("{GROUP}/memory.current")).unwrap();
+        text.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // A process is in its group until its last switch, which may come after its parent knows of its end.
+        until("nobody is in the group", || fs::remove_dir(GROUP).is_ok());
+    }
+}
+
+/// Only one processor is online as long as this exists. The kernel patches its own code for the first group, and
+/// for what is traced; under emulation a second processor may miss that (qemu/README.md).
+struct OneProcessor(Vec<PathBuf>);
+
+impl OneProcessor {
+    fn new() -> Self {
+        let mut one = Self(Vec::new());
+        for entry in fs::read_dir("/sys/devices/system/cpu").unwrap() {
+            let file = entry.unwrap().path().join("online");
+            // The first processor's may be there as well.
+            if !file.ends_with("cpu0/online")
+                && fs::read_to_string(&file).is_ok_and(|state| state == "1\n")
+            {
+                fs::write(&file, "0").unwrap();
+                one.0.push(file);
+            }
+        }
+        one
+    }
+}
+
+impl Drop for OneProcessor {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            fs::write(file, "1").unwrap();
+        }
+    }
+}
+
+/// Runs a test's body in a process that is in the group, alone.
+fn in_group(body: impl FnOnce() + Send + 'static) {
+    serially(|| {
+        let _one = OneProcessor::new();
+        let _group = Group::new();
+        let child = Child::fork(|| {
+            Group::join();
+            body();
+            0
+        });
+        assert_eq!(child.wait(), 0);
+    });
+}
+
+/// The orders of the charged allocations that this process makes while `body` runs.
+fn orders(body: impl FnOnce()) -> Vec<u32> {
+    let trace = Path::new(TRACE);
+    let event = trace.join("events/kmem/mm_page_alloc");
+    fs::create_dir(trace).unwrap();
+    fs::write(
+        event.join("filter"),
+        format!("common_pid == {}", process::id()),
+    )
+    .unwrap();
+    fs::write(event.join("enable"), "1").unwrap();
+    body();
+    fs::write(event.join("enable"), "0").unwrap();
+    let text = fs::read_to_string(trace.join("trace")).unwrap();
+    fs::remove_dir(trace).unwrap();
+    // "… mm_page_alloc: page=… pfn=0x1234 order=0 migratetype=0 gfp_flags=GFP_HIGHUSER|__GFP_ACCOUNT"
+    text.lines()
+        .filter(|line| line.contains(" mm_page_alloc: ") && line.contains("_ACCOUNT"))
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let order = words.find_map(|word| word.strip_prefix("order=")).unwrap();
+            order.parse().unwrap()
+        })
+        .collect()
+}
+
+/// Those of a write that fills a new pipe.
+fn orders_of_a_write(subject: Subject) -> Vec<u32> {
+    let all = bytes(FULL);
+    // Not the process's first write, which may need page tables.
+    assert_eq!(put(&subject.pipe().1, &all), Ok(FULL));
+    let (_reader, writer) = subject.pipe();
+    orders(|| assert_eq!(put(&writer, &all), Ok(FULL)))
+}
+
+#[test]
+fn a_write_allocates_blocks() {
+    in_group(|| {
+        assert_eq!(orders_of_a_write(Subject::Native), [0; BUFFERS]);
+        let orders = orders_of_a_write(Subject::Module);
+        assert_eq!(
+            orders.iter().map(|order| 1 << order).sum::<usize>(),
+            BUFFERS
+        );
+        // Two, unless no block of eight pages is free.
+        assert!(orders.len() <= BUFFERS / 4, "{orders:?}");
+    });
+}
+
+differential! {
+    by crate::in_group;
+
+    /// Each page is charged, and its charge ends with it: also page by page, and in a pipe of the kernel's.
+    fn what_is_freed_is_not_charged_any_more(subject: Subject) {
+        const PIPES: usize = 64;
+        let all = bytes(FULL);
+        let before = Group::current();
+        let pipes = [(); PIPES].map(|()| subject.pipe());
+        let added = || Group::current().saturating_sub(before);
+        for (_, writer) in &pipes {
+            assert_eq!(put(writer, &all), Ok(FULL));
+        }
+        assert!(added() >= PIPES * FULL, "{} are charged", added());
+        for (reader, _) in &pipes {
+            assert_eq!(take(reader, FULL / 2).unwrap(), all[..FULL / 2]);
+        }
+        until("the half that was read is not charged", || added() < PIPES * FULL / 2 + SLACK);
+        let others = [(); PIPES].map(|()| Subject::Native.pipe());
+        for ((reader, _), (_, writer)) in pipes.iter().zip(&others) {
+            let moved = splice(reader, None, writer, None, FULL, SpliceFlags::empty());
+            assert_eq!(moved, Ok(FULL / 2));
+        }
+        drop(pipes);
+        assert!(added() >= PIPES * FULL / 2, "{} are charged", added());
+        drop(others);
+        until("nothing is charged", || added() < SLACK);
+    }
+
+    /// At the group's limit a write fails, though the machine has free pages.
+    fn the_limit_holds(subject: Subject) {
+        const ROOM: usize = 1 << 20;
+        // Nobody can be killed for memory, so that calls fail.
+        fs::write("/proc/self/oom_score_adj", "-1000").unwrap();
+        let mut limit = OpenOptions::new().write(true).open(format!("{GROUP}/memory.max")).unwrap();
+        let all = bytes(FULL);
+        let pipes = [(); 2 * ROOM / FULL].map(|()| subject.nonblocking_pipe());
+        let fill = |pipes: &[(Fd, Fd)]| {
+            let mut written = 0;
+            for (_, writer) in pipes {
+                match put(writer, &all) {
+                    Ok(some) => written += some,
+                    Err(error) => return (written, Err(error)),
+                }
+            }
+            (written, Ok(()))
+        };
+        // This process itself has all that it needs before there is a limit.
+        mlockall(MlockAllFlags::CURRENT).unwrap();
+        let room = (Group::current() + ROOM).to_string();
+        limit.write_all(room.as_bytes()).unwrap();
+        let (written, result) = fill(&pipes);
+        limit.write_all(b"max").unwrap();
+        assert_eq!(result, Err(Errno::NOMEM));
+        // 64 pages may have been charged in advance, and the group's other pages may become fewer meanwhile.
+        assert!((ROOM / 2..ROOM + ROOM / 2).contains(&written), "{written}");
+        let rest = pipes.iter().map(|(_, writer)| put(writer, &all[..1]));
+        assert_eq!(rest.last(), Some(Ok(1)));
+    }
+}
