@@ -38,6 +38,7 @@ pub struct Case {
     sides: &'static [Side],
     setting: Option<Setting>,
     long: bool,
+    opens: bool,
     least: u64,
     bytes: Option<u64>,
     make: Make,
@@ -55,6 +56,7 @@ impl Case {
             sides,
             setting: None,
             long: false,
+            opens: false,
             least: 1,
             bytes: None,
             make: Box::new(make),
@@ -73,6 +75,15 @@ impl Case {
     /// after a grace period, is a part of the cost, and does not come in each round.
     pub fn long(self) -> Self {
         Self { long: true, ..self }
+    }
+
+    /// With the factory closed, but for what the operation itself opens: as in a program that makes an object, and
+    /// no other does.
+    pub fn opening(self) -> Self {
+        Self {
+            opens: true,
+            ..self
+        }
     }
 
     /// With so many operations in each round at least.
@@ -96,6 +107,16 @@ impl Case {
     /// Measures it: each side a round, then each the next one, in turn; with things made anew now and then,
     /// as where they lie in memory may matter more than what they are.
     pub fn run(&self, kit: &Kit) -> io::Result<Record> {
+        if !self.opens {
+            return self.run_with(kit);
+        }
+        kit.close_factory();
+        let record = self.run_with(kit);
+        kit.open_factory()?;
+        record
+    }
+
+    fn run_with(&self, kit: &Kit) -> io::Result<Record> {
         let mut figures = Figures::new();
         let mut n = 0;
         let budget = kit.budget.of_case(self.long);

@@ -9,7 +9,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFlags, Timespec};
 
 use crate::measure::case::{BOTH, Case, Round, WITH_FLOOR, WITH_FLOORS};
-use crate::measure::kit::{Kit, add, close, epoll, epoll_add, epoll_wait, poll, take};
+use crate::measure::kit::{Kit, Maker, add, close, epoll, epoll_add, epoll_wait, poll, take};
 use crate::measure::tasks::{EAGER, Helpers, MEASURING};
 use crate::record::{Setting, Side};
 
@@ -20,6 +20,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("counter/read, semaphore", BOTH, semaphore),
         Case::new("counter/poll, ready, timeout -1", BOTH, poll_ready),
         Case::new("counter/create+close", WITH_FLOOR, create).long(),
+        Case::new("counter/open+create+close", BOTH, open_and_create)
+            .long()
+            .opening(),
         Case::new("counter/write, epoll set armed", BOTH, epoll_armed),
         Case::new("counter/write, epoll waiter woken", BOTH, epoll_waiter),
         Case::new("counter/write, poller woken", BOTH, poller),
@@ -66,6 +69,18 @@ fn poll_ready(kit: &Kit, side: Side) -> io::Result<Round> {
 fn create(kit: &Kit, side: Side) -> io::Result<Round> {
     let maker = kit.maker(side);
     Ok(kit.clock.batch(move || maker.counter(0, false).map(close)))
+}
+
+/// As a program does that makes one.
+fn open_and_create(kit: &Kit, side: Side) -> io::Result<Round> {
+    let side = kit.whose(side);
+    Ok(kit.clock.batch(move || {
+        let maker = Maker::open(side)?;
+        let counter = maker.counter(0, false)?;
+        maker.close();
+        close(counter);
+        Ok(())
+    }))
 }
 
 const NOW: Timespec = Timespec {

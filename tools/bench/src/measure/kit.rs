@@ -28,6 +28,8 @@ pub type Fd = Arc<OwnedFd>;
 /// What is written at once, at most.
 const BUFFER: usize = 64 << 10;
 
+const DEV_NULL: &str = "/dev/null";
+
 /// What all cases share.
 pub struct Kit {
     /// The setting.
@@ -44,13 +46,13 @@ pub struct Kit {
     pub rounds: RefCell<Vec<Round>>,
     /// How long each call of the case at hand took, if it says so.
     pub latencies: Rc<RefCell<BTreeMap<Side, Counted>>>,
-    factory: Arc<Factory>,
+    factory: RefCell<Option<Arc<Factory>>>,
 }
 
 impl Kit {
     /// Opens the factory and sets the clock up.
     pub fn new(setting: Setting, twins: bool) -> io::Result<Self> {
-        Ok(Self {
+        let kit = Self {
             setting,
             clock: Clock::new(setting)?,
             budget: Budget::of(setting),
@@ -58,17 +60,44 @@ impl Kit {
             buffers: Rc::new(RefCell::new((vec![1; BUFFER], vec![1; BUFFER]))),
             rounds: RefCell::default(),
             latencies: Rc::default(),
-            factory: Arc::new(Factory::open().map_err(io::Error::other)?),
-        })
+            factory: RefCell::default(),
+        };
+        kit.open_factory()?;
+        Ok(kit)
+    }
+
+    /// Opens the factory, for all makers to come.
+    pub fn open_factory(&self) -> io::Result<()> {
+        let factory = Factory::open().map_err(io::Error::other)?;
+        *self.factory.borrow_mut() = Some(Arc::new(factory));
+        Ok(())
+    }
+
+    /// Closes the factory, until it is opened again.
+    pub fn close_factory(&self) {
+        *self.factory.borrow_mut() = None;
     }
 
     /// What makes objects of a side.
     pub fn maker(&self, side: Side) -> Maker {
-        let side = match side {
+        Maker(self.whose(side), self.factory())
+    }
+
+    fn factory(&self) -> Arc<Factory> {
+        let factory = self.factory.borrow();
+        Arc::clone(
+            factory
+                .as_ref()
+                .expect("only a case that opens the factory itself runs without it"),
+        )
+    }
+
+    /// Whose objects are made where those of a side are asked for.
+    pub fn whose(&self, side: Side) -> Side {
+        match side {
             Side::Module if self.twins => Side::Native,
             side => side,
-        };
-        Maker(side, Arc::clone(&self.factory))
+        }
     }
 
     /// A counter.
@@ -89,15 +118,34 @@ impl Kit {
             flags: raw::IPCDEMO_CLOEXEC,
             word: 0,
         };
-        request(&self.factory, raw::IPCDEMO_IOC_WAITQ, &mut args)?;
+        request(&self.factory(), raw::IPCDEMO_IOC_WAITQ, &mut args)?;
         Ok(Arc::new(owned(args.fd)))
     }
 }
 
 /// Makes objects of one side.
-pub struct Maker(Side, Arc<Factory>);
+pub struct Maker<F = Arc<Factory>>(Side, F);
 
-impl Maker {
+impl Maker<OwnedFd> {
+    /// Opens what makes objects of a side: the factory; or `/dev/null`, beside the original, so that both sides
+    /// make as many system calls.
+    #[inline]
+    pub fn open(side: Side) -> io::Result<Self> {
+        let path = match side {
+            Side::Module => Factory::PATH,
+            _ => DEV_NULL,
+        };
+        Ok(Self(side, open(path)?))
+    }
+
+    /// Closes it.
+    #[inline]
+    pub fn close(self) {
+        close(self.1);
+    }
+}
+
+impl<F: AsFd> Maker<F> {
     /// A counter.
     #[inline]
     pub fn counter(&self, value: u32, semaphore: bool) -> io::Result<OwnedFd> {
@@ -163,11 +211,7 @@ impl Maker {
     /// What only copies, or not even that.
     fn floor(&self) -> io::Result<OwnedFd> {
         if self.0 == Side::DevNull {
-            return Ok(File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/null")?
-                .into());
+            return open(DEV_NULL);
         }
         let mut args = raw::ipcdemo_null_args {
             fd: -1,
@@ -176,6 +220,12 @@ impl Maker {
         request(&self.1, raw::IPCDEMO_IOC_NULL, &mut args)?;
         Ok(owned(args.fd))
     }
+}
+
+/// open(2), to read and write.
+#[inline]
+fn open(path: &str) -> io::Result<OwnedFd> {
+    Ok(File::options().read(true).write(true).open(path)?.into())
 }
 
 #[inline]

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rustix::pipe::{SpliceFlags, splice};
 
 use crate::measure::case::{BOTH, Case, Round, WITH_FLOORS};
-use crate::measure::kit::{Kit, close, read, write};
+use crate::measure::kit::{Kit, Maker, close, read, write};
 use crate::measure::tasks::{EAGER, Helpers, MEASURING};
 use crate::record::{Setting, Side};
 
@@ -30,6 +30,9 @@ pub fn cases() -> Vec<Case> {
     cases.extend([
         Case::new("pipe/write+splice+read, 4 KiB", BOTH, spliced),
         Case::new("pipe/create+close", BOTH, create).long(),
+        Case::new("pipe/open+create+close", BOTH, open_and_create)
+            .long()
+            .opening(),
         Case::new("pipe/create+write+read+close", BOTH, create_and_use).long(),
         Case::new("pipe/ping-pong, same CPU", BOTH, |kit, side| {
             ping_pong(kit, side, 0)
@@ -77,6 +80,19 @@ fn create(kit: &Kit, side: Side) -> io::Result<Round> {
     let maker = kit.maker(side);
     Ok(kit.clock.batch(move || {
         let (reader, writer) = maker.pipe()?;
+        close(reader);
+        close(writer);
+        Ok(())
+    }))
+}
+
+/// As a program does that makes one.
+fn open_and_create(kit: &Kit, side: Side) -> io::Result<Round> {
+    let side = kit.whose(side);
+    Ok(kit.clock.batch(move || {
+        let maker = Maker::open(side)?;
+        let (reader, writer) = maker.pipe()?;
+        maker.close();
         close(reader);
         close(writer);
         Ok(())
