@@ -55,6 +55,13 @@ const fn wall(name: &'static str, be: Be, bar: f64, goal: f64) -> Bar {
     }
 }
 
+const fn in_memcg(name: &'static str, bar: f64, goal: f64) -> Bar {
+    Bar {
+        setting: Setting::Memcg,
+        ..cost(name, Of::Total, bar, goal)
+    }
+}
+
 const BARS: &[Bar] = &[
     cost("counter/write+read", Of::AboveFloor, 0.50, 0.30),
     cost("counter/write, epoll set armed", Of::Total, 0.95, 0.85),
@@ -74,6 +81,7 @@ const BARS: &[Bar] = &[
         0.8,
         0.5,
     ),
+    in_memcg("pipe/write+read, 64 KiB", 0.85, 0.75),
 ];
 
 /// How much slower than the original anything may be.

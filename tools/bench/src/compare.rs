@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::record::{Record, Results, Setting};
+use crate::record::{Record, Results};
 use crate::table::figure;
 
 /// A line for each of the module's figures that moved by more than chance, and for each operation
@@ -63,7 +63,7 @@ fn find<'a>(results: &'a Results, like: &Record) -> Option<&'a Record> {
 /// Instructions repeat. By the clock, what the original's own figure moved by says how much the machine
 /// did, and the width of the ratio's interval what chance may do.
 fn tolerance(now: &Record, before: &Record) -> f64 {
-    if now.setting == Setting::Instructions {
+    if now.setting.counts() {
         return 0.005;
     }
     let width = |record: &Record| {
@@ -89,7 +89,7 @@ fn by_native(before: &Record, now: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Machine;
+    use crate::record::{Machine, Setting};
 
     fn results(module: f64) -> Results {
         let record = Record {

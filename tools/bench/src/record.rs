@@ -14,6 +14,8 @@ pub enum Setting {
     Instructions,
     /// Two processors and a clock.
     Wall,
+    /// As [`Setting::Instructions`], in a memory cgroup, on a kernel that has them.
+    Memcg,
 }
 
 impl Setting {
@@ -23,16 +25,23 @@ impl Setting {
         match self {
             Self::Instructions => "instructions",
             Self::Wall => "wall",
+            Self::Memcg => "memcg",
+        }
+    }
+
+    /// Whether instructions are counted, and not time.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        match self {
+            Self::Instructions | Self::Memcg => true,
+            Self::Wall => false,
         }
     }
 
     /// What its figures count.
     #[must_use]
     pub fn unit(self) -> &'static str {
-        match self {
-            Self::Instructions => "instructions",
-            Self::Wall => "ns",
-        }
+        if self.counts() { "instructions" } else { "ns" }
     }
 }
 

@@ -33,7 +33,7 @@ pub fn twins(results: &Results) -> (String, bool) {
 /// misses it by what two runs differ by.
 fn is_one(setting: Setting, [low, high]: [f64; 2]) -> bool {
     let slack = match setting {
-        Setting::Instructions => 0.005,
+        Setting::Instructions | Setting::Memcg => 0.005,
         Setting::Wall => ((high - low) / 2.0).max(0.005),
     };
     low - slack <= 1.0 && 1.0 <= high + slack

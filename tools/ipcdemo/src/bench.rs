@@ -46,12 +46,15 @@ enum Setting {
     Instructions,
     /// By the clock
     Wall,
+    /// As instructions: what is charged to memory cgroups, for a caller that is in one
+    Memcg,
 }
 
 pub fn run(out: &mut impl Write, options: Bench) -> Result<(), Failure> {
     let setting = match options.setting {
         Setting::Instructions => record::Setting::Instructions,
         Setting::Wall => record::Setting::Wall,
+        Setting::Memcg => record::Setting::Memcg,
     };
     if options.list {
         for name in measure::names(setting) {

@@ -151,7 +151,7 @@ impl Case {
         let turns = budget.turns(longest).max(self.least);
         for number in 0..budget.rounds {
             let mut measure = |(side, round): &mut (Side, Round)| -> io::Result<()> {
-                if kit.setting == Setting::Instructions {
+                if kit.setting.counts() {
                     rest();
                 }
                 let figure = round(turns)? / turns as f64;
@@ -171,7 +171,7 @@ impl Case {
 
     /// Tells the emulator's plugin, which may be there, of a round's end.
     fn mark(&self, kit: &Kit, side: Side, turns: u64) {
-        if kit.setting == Setting::Instructions {
+        if kit.setting.counts() {
             marker::take();
             kit.rounds.borrow_mut().push(record::Round {
                 name: self.name.clone(),
@@ -259,7 +259,7 @@ impl Budget {
         match setting {
             // The kernel's tick comes every four million. A short round begins after one and ends before the next;
             // in a long one there are many: what is put off is done there, but for the last part.
-            Setting::Instructions => Self {
+            Setting::Instructions | Setting::Memcg => Self {
                 short: rounds(1, 15, 300_000),
                 long: rounds(1, 5, 120_000_000),
             },

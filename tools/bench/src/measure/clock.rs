@@ -48,10 +48,11 @@ impl Clock {
     /// clock that knows nanoseconds.
     #[inline]
     fn now(&self) -> u64 {
-        match self.setting {
+        if self.setting.counts() {
             // SAFETY: Every x86-64 has it.
-            Setting::Instructions => unsafe { _rdtsc() },
-            Setting::Wall => self.start.elapsed().as_nanos() as u64,
+            unsafe { _rdtsc() }
+        } else {
+            self.start.elapsed().as_nanos() as u64
         }
     }
 
@@ -59,7 +60,7 @@ impl Clock {
     #[inline]
     fn start(&self) -> u64 {
         let now = self.now();
-        if self.setting == Setting::Instructions {
+        if self.setting.counts() {
             marker::on();
         }
         now
@@ -68,7 +69,7 @@ impl Clock {
     /// And where it ends.
     #[inline]
     fn stop(&self) -> u64 {
-        if self.setting == Setting::Instructions {
+        if self.setting.counts() {
             marker::off();
         }
         self.now()
