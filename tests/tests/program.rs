@@ -331,6 +331,49 @@ serial! {
         }
         assert_eq!(status(&ipcdemo(&["counter", "read", "--fd", "99"])), 1);
     }
+
+    /// A stack of 256 KiB is enough for each command, and a program that one runs keeps that
+    /// limit.
+    fn a_small_stack_is_enough() {
+        for (arguments, code) in [
+            (&["--help"][..], 0),
+            (&["tour", "--plain"], 0),
+            (&["counter", "write", "1"], 0),
+            (&["counter", "read"], 0),
+            (&["waitq", "wait", "--timeout", "1"], 3),
+            (&["waitq", "wake"], 0),
+            (&["pipe", "limits"], 0),
+            (&["pipe", "run", "--", "true", ":::", "true"], 0),
+            (&["rmfifo", "of-nobody"], 1),
+            (&["bench", "--list"], 0),
+            (&["ls"], 0),
+            (&["nonsense"], 2),
+        ] {
+            let output = on_a_small_stack(arguments);
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        }
+        for runs in [
+            &["null"][..],
+            &["counter", "with"],
+            &["waitq", "with"],
+            &["pipe", "with"],
+            &["pipe", "run"],
+            &["exec"],
+            &["exec", "--report"],
+        ] {
+            let output = on_a_small_stack(&[runs, &["--", "sh", "-c", "ulimit -s"]].concat());
+            assert_eq!(stdout(&output), "256\n", "{runs:?}: {}", stderr(&output));
+        }
+    }
+}
+
+fn on_a_small_stack(arguments: &[&str]) -> Output {
+    let script = r#"ulimit -s 256; exec ipcdemo "$@""#;
+    Command::new("sh")
+        .args(["-c", script, "sh"])
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn program() -> Command {

@@ -519,22 +519,16 @@ pub struct List {
 }
 
 #[cfg(feature = "generate")]
-pub fn completions(shell: clap_complete::Shell) {
-    use clap::CommandFactory;
-    clap_complete::generate(
-        shell,
-        &mut Cli::command(),
-        "ipcdemo",
-        &mut std::io::stdout(),
-    );
+pub fn completions(mut definition: clap::Command, shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut definition, "ipcdemo", &mut std::io::stdout());
 }
 
 #[cfg(feature = "generate")]
-pub fn man(directory: &std::path::Path) -> Result<(), crate::Failure> {
-    use clap::CommandFactory;
-    clap_mangen::generate_to(Cli::command(), directory).map_err(crate::Failure::because(
-        format_args!("cannot write to {}", directory.display()),
-    ))
+pub fn man(definition: clap::Command, directory: &std::path::Path) -> Result<(), crate::Failure> {
+    clap_mangen::generate_to(definition, directory).map_err(crate::Failure::because(format_args!(
+        "cannot write to {}",
+        directory.display()
+    )))
 }
 
 #[cfg(test)]

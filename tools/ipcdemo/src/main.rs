@@ -18,8 +18,12 @@ mod tour;
 mod waitq;
 
 use std::io;
+use std::panic::resume_unwind;
 use std::process::ExitCode;
+use std::thread;
 
+#[cfg(feature = "generate")]
+use clap::CommandFactory;
 use clap::Parser;
 
 use cli::{Cli, Command};
@@ -30,7 +34,7 @@ fn main() -> ExitCode {
     // instead of with a complaint, which is how Rust's runtime sets it up.
     // SAFETY: No other thread runs yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    match run(Cli::parse().command) {
+    match run(with_room(Cli::parse).command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -51,10 +55,22 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ls(options) => list::run(out, &options),
         #[cfg(feature = "generate")]
         Command::Completions { shell } => {
-            cli::completions(shell);
+            cli::completions(with_room(Cli::command), shell);
             Ok(())
         }
         #[cfg(feature = "generate")]
-        Command::Man { directory } => cli::man(&directory),
+        Command::Man { directory } => cli::man(with_room(Cli::command), &directory),
+    }
+}
+
+/// Runs `work` on a stack of its own: to define the command line takes more than the 256 KiB that
+/// setrlimit(2) may have left this thread. The new thread ends here, so that the commands, some of
+/// which fork, have the process to themselves.
+fn with_room<T: Send + 'static>(work: fn() -> T) -> T {
+    const STACK: usize = 2 << 20;
+    match thread::Builder::new().stack_size(STACK).spawn(work) {
+        Ok(worker) => worker.join().unwrap_or_else(|panic| resume_unwind(panic)),
+        // A caller that allows no second thread may still allow the room.
+        Err(_) => work(),
     }
 }
