@@ -100,7 +100,8 @@ pub struct Cli {
     #[arg(long, value_enum, default_value = "auto")]
     pub stdin: Stdin,
 
-    /// A terminal in the guest for CMD, or for a shell without one; ^C goes to what runs there
+    /// A terminal in the guest for CMD, or for a shell without one; ^C goes to what runs there. Where
+    /// standard input is no terminal, it is that of CMD or the shell, which ends with it
     #[arg(long, short, conflicts_with = "tests")]
     pub interactive: bool,
 

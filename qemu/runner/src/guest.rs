@@ -607,12 +607,11 @@ impl Streams {
         Ok(())
     }
 
-    /// Our standard input has ended.
+    /// The host's standard input has ended. A terminal's does when it hangs up: so does this one.
     fn end_input(&mut self) {
-        const END_OF_TRANSMISSION: u8 = 4;
-        match self.terminal {
-            Some(_) => self.pending.push(END_OF_TRANSMISSION),
-            None => self.stdin = None,
+        self.stdin = None;
+        if self.terminal.take().is_some() {
+            self.stdout = None;
         }
     }
 

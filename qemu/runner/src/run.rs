@@ -334,11 +334,11 @@ impl Run<'_> {
         if argv.is_empty() {
             argv = vec!["/bin/sh".into(), "-l".into()];
         }
-        let raw = if cli.interactive {
-            Some(Raw::enter()?)
-        } else {
-            None
-        };
+        // A script on standard input is to end where it ends, which a terminal in the guest would
+        // not tell the shell for sure: it may drop a ^D while the shell changes its mode.
+        let raw = (cli.interactive && stdin().is_terminal())
+            .then(Raw::enter)
+            .transpose()?;
         let command = Command {
             argv,
             env: self.environment(),

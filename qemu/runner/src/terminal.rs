@@ -2,7 +2,7 @@
 
 //! The user's terminal and signals.
 
-use std::io::{self, IsTerminal, stdin};
+use std::io::{self, stdin};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::exit;
 use std::sync::Mutex;
@@ -72,26 +72,21 @@ pub fn size() -> (u16, u16) {
 }
 
 /// The terminal in raw mode, until this value is dropped.
-pub struct Raw(Option<Termios>);
+pub struct Raw(Termios);
 
 impl Raw {
-    /// Has no effect where standard input is no terminal.
+    /// Fails where standard input is no terminal.
     pub fn enter() -> io::Result<Raw> {
-        if !stdin().is_terminal() {
-            return Ok(Raw(None));
-        }
         let before = tcgetattr(stdin().as_fd())?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
         tcsetattr(stdin().as_fd(), SetArg::TCSADRAIN, &raw)?;
-        Ok(Raw(Some(before)))
+        Ok(Raw(before))
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = tcsetattr(stdin().as_fd(), SetArg::TCSADRAIN, before);
-        }
+        let _ = tcsetattr(stdin().as_fd(), SetArg::TCSADRAIN, &self.0);
     }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ipcdemo_vm::cli::status;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -195,6 +197,7 @@ fn main() {
         harness.kernel = kernel;
         exits(&mut harness);
         streams(&mut harness);
+        shells(&mut harness);
         signs(&mut harness);
         deaths(&mut harness);
         hangs(&mut harness);
@@ -329,6 +332,54 @@ fn streams(harness: &mut Harness) {
             Ok(())
         });
     }
+}
+
+fn shells(harness: &mut Harness) {
+    harness.case("a shell without input ends", |harness| {
+        let outcome = harness.run(&["--interactive", "--timeout", "60"])?;
+        outcome.expect(0, &[])?;
+        outcome.prints("")
+    });
+    harness.case("a shell's script ends where the input does", |harness| {
+        for (script, status, printed) in [("echo hi", 0, "hi\n"), ("echo hi; exit 5\n", 5, "hi\n")]
+        {
+            let mut child = harness
+                .vm(&["--interactive", "--timeout", "60"])
+                .stdin(Stdio::piped())
+                .spawn()?;
+            let mut stdin = child.stdin.take().context("no stdin")?;
+            stdin.write_all(script.as_bytes())?;
+            drop(stdin);
+            let outcome = finish(child)?;
+            outcome.expect(status, &[])?;
+            outcome.prints(printed)?;
+        }
+        Ok(())
+    });
+    harness.case("a shell on a terminal", |harness| {
+        let (mut user, child) = shell_on_terminal(harness)?;
+        user.write_all(b"test -t 0 && test -t 1 && test -t 2 && exit 6\n")?;
+        finish(child)?.expect(6, &[])
+    });
+    harness.case("a shell whose terminal hangs up", |harness| {
+        let (user, child) = shell_on_terminal(harness)?;
+        drop(user);
+        finish(child)?.expect(128 + Signal::SIGHUP as i32, &[])
+    });
+}
+
+/// The user's end of a terminal on which a shell has prompted.
+fn shell_on_terminal(harness: &Harness) -> Result<(fs::File, Child)> {
+    let terminal = openpty(None, None)?;
+    // It hangs up only if nobody else has this end.
+    fcntl(&terminal.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let mut child = harness
+        .vm(&["--interactive", "--timeout", "60"])
+        .stdin(terminal.slave)
+        .spawn()?;
+    let output = child.stdout.as_mut().context("no stdout")?;
+    output.read_exact(&mut [0])?;
+    Ok((terminal.master.into(), child))
 }
 
 fn signs(harness: &mut Harness) {
