@@ -330,6 +330,9 @@ serial! {
             assert_eq!(status(&ipcdemo(arguments)), 2, "{arguments:?}");
         }
         assert_eq!(status(&ipcdemo(&["counter", "read", "--fd", "99"])), 1);
+        let output = ipcdemo(&["bench", "--filter", "counter/", "--filter", "nonsense"]);
+        assert!(stderr(&output).contains("no operation has 'nonsense'"), "{output:?}");
+        assert_eq!(status(&output), 1);
     }
 
     /// A stack of 256 KiB is enough for each command, and a program that one runs keeps that

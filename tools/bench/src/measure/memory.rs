@@ -19,7 +19,7 @@ type Make = fn(&Maker) -> io::Result<Vec<OwnedFd>>;
 
 /// What is held, how many there are at once, and how one comes to be: so many that a page that somebody else
 /// has does not count.
-pub const CASES: &[(&str, usize, Make)] = &[
+const CASES: &[(&str, usize, Make)] = &[
     ("memory/counter", 10_000, |maker| {
         Ok(vec![maker.counter(0, false)?])
     }),
@@ -41,6 +41,15 @@ pub const CASES: &[(&str, usize, Make)] = &[
         Ok(ends((reader, writer)))
     }),
 ];
+
+/// The cases of a setting.
+pub fn cases(setting: Setting) -> &'static [(&'static str, usize, Make)] {
+    match setting {
+        Setting::Instructions => CASES,
+        // Bytes repeat, so once is enough.
+        Setting::Wall => &[],
+    }
+}
 
 fn ends((reader, writer): (OwnedFd, OwnedFd)) -> Vec<OwnedFd> {
     vec![reader, writer]

@@ -41,36 +41,60 @@ pub struct Options {
     pub symbols: bool,
 }
 
-/// The names of all operations of a setting.
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part))
+    }
+
+    /// Fails if a filter lets nothing through.
+    fn check(&self) -> io::Result<()> {
+        let mut names = names(self.setting);
+        if self.module.is_none() {
+            names.retain(|name| !module::names(self.setting).contains(&&**name));
+        }
+        let unknown = |part: &&String| !names.iter().any(|name| name.contains(*part));
+        match self.filters.iter().find(unknown) {
+            None => Ok(()),
+            Some(part) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("no operation has '{part}' in its name; --list tells the names"),
+            )),
+        }
+    }
+}
+
+/// The names of all that is measured in a setting.
 #[must_use]
 pub fn names(setting: Setting) -> Vec<String> {
-    cases(setting).into_iter().map(|case| case.name).collect()
+    let module = module::names(setting).iter().map(|&name| name.to_owned());
+    let memory = memory::cases(setting)
+        .iter()
+        .map(|(name, ..)| (*name).to_owned());
+    let cases = cases(setting).into_iter().map(|case| case.name);
+    module.chain(memory).chain(cases).collect()
 }
 
 /// Measures, and calls `progress` before each operation, with how many are done, how many there are,
 /// and its name.
 pub fn run(options: &Options, mut progress: impl FnMut(usize, usize, &str)) -> io::Result<Run> {
+    options.check()?;
     tasks::pin(0)?;
     tasks::unthrottle()?;
     many_descriptors()?;
-    let wanted = |name: &str| {
-        options.filters.is_empty() || options.filters.iter().any(|part| name.contains(part))
-    };
     let mut results = Vec::new();
     // Nobody has it in use yet.
     let module = options.module.as_ref();
-    if let Some(file) = module.filter(|_| module::NAMES.iter().any(|name| wanted(name))) {
+    let names = module::names(options.setting);
+    if let Some(file) = module.filter(|_| names.iter().any(|name| options.wants(name))) {
         results = module::measure(options.setting, file)?;
-        results.retain(|record| wanted(&record.name));
+        results.retain(|record| options.wants(&record.name));
     }
     let kit = Kit::new(options.setting, options.twins)?;
     let mut cases = cases(options.setting);
-    cases.retain(|case| wanted(&case.name));
-    // Bytes repeat, so once is enough.
-    if options.setting == Setting::Instructions {
-        for (name, count, make) in memory::CASES.iter().filter(|(name, ..)| wanted(name)) {
-            results.push(memory::measure(&kit, name, *count, *make)?);
-        }
+    cases.retain(|case| options.wants(&case.name));
+    let memory = memory::cases(options.setting).iter();
+    for (name, count, make) in memory.filter(|(name, ..)| options.wants(name)) {
+        results.push(memory::measure(&kit, name, *count, *make)?);
     }
     for (done, case) in cases.iter().enumerate() {
         progress(done, cases.len(), &case.name);
@@ -120,5 +144,36 @@ fn many_descriptors() -> io::Result<()> {
     match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_has_to_let_something_through() {
+        let check = |setting, filters: &[&str], module: bool| {
+            let options = Options {
+                setting,
+                filters: filters.iter().map(|&part| part.to_owned()).collect(),
+                twins: false,
+                module: module.then(PathBuf::new),
+                told: Vec::new(),
+                symbols: false,
+            };
+            options.check().map_err(|error| error.to_string())
+        };
+        let (counted, timed) = (Setting::Instructions, Setting::Wall);
+        assert_eq!(check(timed, &[], false), Ok(()));
+        assert_eq!(check(timed, &["counter/", "pipe/"], false), Ok(()));
+        let complaint = check(timed, &["counter/", "nonsense"], false).unwrap_err();
+        assert!(complaint.contains("'nonsense'"), "{complaint}");
+        // Memory is counted once, and loading takes a file.
+        assert_eq!(check(counted, &["memory/"], false), Ok(()));
+        assert!(check(timed, &["memory/"], false).is_err());
+        assert_eq!(check(timed, &["module/load"], true), Ok(()));
+        assert!(check(timed, &["module/load"], false).is_err());
+        assert!(check(timed, &["module/file"], true).is_err());
     }
 }

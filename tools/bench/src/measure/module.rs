@@ -17,14 +17,21 @@ const NAME: &std::ffi::CStr = c"ipcdemo";
 /// How often it is loaded.
 const ROUNDS: usize = 9;
 
-/// The names of what is measured.
-pub const NAMES: [&str; 3] = ["module/load", "module/in memory", "module/file"];
+const NAMES: [&str; 3] = ["module/load", "module/in memory", "module/file"];
+
+/// The names of what is measured in a setting.
+pub fn names(setting: Setting) -> &'static [&'static str] {
+    match setting {
+        Setting::Instructions => &NAMES,
+        // Bytes repeat, so once is enough.
+        Setting::Wall => &NAMES[..1],
+    }
+}
 
 /// Measures it. Nobody may have it in use: it is unloaded, and loaded from the file, which has to be the same
 /// module.
 pub fn measure(setting: Setting, file: &Path) -> io::Result<Vec<Record>> {
     let mut records = vec![load(setting, file)?];
-    // Bytes repeat, so once is enough.
     if setting == Setting::Instructions {
         let of = |name, bytes| Record {
             module: Some(bytes as f64),
