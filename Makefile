@@ -33,7 +33,7 @@ debug-test: ## the tests on the debug kernel: KASAN, lockdep, kmemleak, fault in
 	@scripts/test --only debug $(T)
 
 coverage: ## what of the original's source the tests reach; FILE=fs/eventfd.c and T=counter unless given
-	@scripts/coverage $(FILE) $(T)
+	@scripts/coverage $(if $(FILE),--file '$(FILE)') $(T)
 
 mutations: ## break the module in each way that tests/mutations/ lists, and see its test go red; M=NAME narrows
 	@scripts/mutations $(M)

@@ -25,6 +25,16 @@ die() {
 	exit 1
 }
 
+# known_tests NAME…: dies if one of them names no user-space tests, before anything is built
+# for them. As with cargo, a name may be a pattern.
+known_tests() {
+	local name there=$TREE/tests/tests
+	for name in "$@"; do
+		compgen -G "$there/$name.rs" >/dev/null || compgen -G "$there/$name/main.rs" >/dev/null ||
+			die "there are no tests of '$name'; there are: $(basename -as .rs "$there"/* | paste -sd ' ')"
+	done
+}
+
 # watched NAME LOG CMD…: runs CMD with its output in LOG, and shows meanwhile
 # that it does. CMD's status goes to $status: a caller that tested this
 # function's own would switch off 'set -e' inside CMD.
