@@ -25,6 +25,18 @@ die() {
 	exit 1
 }
 
+# left DIR: the MiB that its file system has left for this user.
+left() { df --output=avail -BM -- "$1" | tail -n 1 | tr -dc 0-9; }
+
+# room MIB WHAT [DIR VARIABLE]: dies if WHAT takes more than there is where it goes: to the
+# cache unless DIR is given, which VARIABLE names.
+room() {
+	local need=$1 what=$2 dir=${3:-$CACHE} variable=${4:-IPCDEMO_CACHE} left
+	left=$(left "$dir")
+	((left >= need)) || die "$what takes $need MiB on its way, and the file system of $dir has $left MiB left:" \
+		"make room there, or have $variable name a folder elsewhere"
+}
+
 # known_tests NAME…: dies if one of them names no user-space tests, before anything is built
 # for them. As with cargo, a name may be a pattern.
 known_tests() {
@@ -84,6 +96,8 @@ step() {
 	watched "$name" "$log" "$@"
 	if [ "$status" != 0 ]; then
 		tail -n 25 "$log" >&2
+		! grep -q 'No space left on device' "$log" ||
+			say "error: a file system is full: $CACHE has $(left "$CACHE") MiB left, $TREE $(left "$TREE") MiB"
 		say "error: the step '$name' failed with status $status after $((SECONDS - start)) s"
 		say "  command: $*"
 		say "  log:     $log"
@@ -115,12 +129,12 @@ entry_valid() {
 	[ "$(entry_state "$dir" "${files[@]}" 2>/dev/null)" = "$want" ]
 }
 
-# entry DIR MAKE FILE…: makes sure that DIR is finished. Otherwise, under a
-# lock so that two runs do not both do it, it is emptied and MAKE DIR fills it;
-# FILE… then have to be there.
+# entry DIR MIB MAKE FILE…: makes sure that DIR is finished. Otherwise, under a
+# lock so that two runs do not both do it, it is emptied and MAKE DIR fills it,
+# for which there have to be MIB left; FILE… then have to be there.
 entry() {
-	local dir=$1 make=$2 lock
-	shift 2
+	local dir=$1 need=$2 make=$3 lock
+	shift 3
 	entry_valid "$dir" && return
 	exec {lock}>"$CACHE/locks/${dir##*/}"
 	if ! flock -n "$lock"; then
@@ -130,6 +144,7 @@ entry() {
 	if ! entry_valid "$dir"; then
 		[ ! -e "$dir" ] || say "  ${dir##*/} is incomplete or damaged: making it anew"
 		remove "$dir"
+		room "$need" "${dir##*/}"
 		mkdir -p "$dir"
 		"$make" "$dir"
 		entry_state "$dir" "$@" >"$dir/.complete.new" ||
