@@ -182,7 +182,7 @@ impl Run<'_> {
         if !fs::metadata(&path).is_ok_and(|meta| meta.len() == content.len() as u64) {
             fs::create_dir_all(&self.cache)?;
             let new = tree::unique(&path);
-            fs::write(&new, content)?;
+            fs::write(&new, content).with_context(|| format!("writing {}", new.display()))?;
             fs::rename(&new, &path)?;
         }
         Ok(path)
