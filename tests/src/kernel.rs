@@ -1,14 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0
 
+use std::env;
 use std::path::Path;
+use std::time::Duration;
 
-/// How many times a test repeats what it repeats: a tenth of `rounds` where the
-/// kernel's own checkers make everything ten times slower.
+/// The percentage of its rounds that a test does if nobody asks for another: the kernel with
+/// checkers does everything ten times slower.
+fn usual() -> usize {
+    if Path::new("/sys/kernel/debug/kmemleak").exists() {
+        10
+    } else {
+        100
+    }
+}
+
+/// `IPCDEMO_PERCENT`, or the usual percentage.
+fn percent() -> usize {
+    match env::var("IPCDEMO_PERCENT") {
+        Ok(text) => text.parse().expect("IPCDEMO_PERCENT is a number"),
+        Err(_) => usual(),
+    }
+}
+
+/// How many times a test repeats what it repeats: `rounds`, a tenth of them where the kernel's
+/// own checkers make everything ten times slower, or the percentage in `IPCDEMO_PERCENT`.
+///
+/// # Panics
+///
+/// If `IPCDEMO_PERCENT` is not a number.
 #[must_use]
 pub fn scaled(rounds: usize) -> usize {
-    if Path::new("/sys/kernel/debug/kmemleak").exists() {
-        rounds / 10
-    } else {
-        rounds
-    }
+    (rounds * percent() / 100).max(1)
+}
+
+/// The time limit of a test that takes at most `limit` for its usual rounds.
+pub(crate) fn prolonged(limit: Duration) -> Duration {
+    let times = percent().div_ceil(usual()).max(1);
+    limit * u32::try_from(times).expect("IPCDEMO_PERCENT is sensible")
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Task;
+use crate::kernel::prolonged;
 
 /// Longer than any state takes to come about on the slowest kernel, under
 /// emulation; what is waited for has otherwise been lost.
@@ -41,12 +42,13 @@ pub fn guarded(body: impl FnOnce() + Send + 'static) {
     guarded_for(limit() * 5 / 4, body);
 }
 
-/// As [`guarded`], for a body that takes its time.
+/// As [`guarded`], for a body that takes its time: at most `limit` for the usual rounds.
 ///
 /// # Panics
 ///
 /// If the body does, or does not end by then.
 pub fn guarded_for(limit: Duration, body: impl FnOnce() + Send + 'static) {
+    let limit = prolonged(limit);
     let (alive, ended) = channel::<()>();
     let thread = thread::spawn(move || {
         let _alive = alive;

@@ -4,7 +4,7 @@
 //! each, all that can be seen of the two is the same.
 //!
 //! There is no model: the kernel is one. 100,000 operations are done, on the debug
-//! kernel 10,000. A million:
+//! kernel 10,000. A million, as `make soak S=random` does:
 //!
 //! ```sh
 //! qemu/vm --kernel small --module "$(scripts/module small)" --timeout 3600 \

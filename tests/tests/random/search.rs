@@ -7,13 +7,12 @@ use std::cell::RefCell;
 use std::env;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
-use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ipcdemo_tests::Subject;
+use ipcdemo_tests::{Subject, scaled};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use rustix::thread::sched_getaffinity;
@@ -56,20 +55,13 @@ pub trait Conduct: 'static {
     fn conduct(&mut self, case: &Self::Case) -> Vec<Self::Step>;
 }
 
-/// Does random cases of so many operations together, or as many as `IPCDEMO_OPERATIONS` says.
+/// Does random cases of so many operations together, scaled, or as many as `IPCDEMO_OPERATIONS` says.
 pub fn search<C: Conduct>(
     pair: &'static Mutex<Pair<C>>,
-    operations: u64,
+    operations: usize,
     strategy: &impl Strategy<Value = C::Case>,
 ) {
-    let operations = number("IPCDEMO_OPERATIONS").unwrap_or(
-        // lockdep is on the debug kernel only, which is ten times slower.
-        if Path::new("/proc/lockdep").exists() {
-            operations / 10
-        } else {
-            operations
-        },
-    );
+    let operations = number("IPCDEMO_OPERATIONS").unwrap_or_else(|| scaled(operations) as u64);
     let seed = number("IPCDEMO_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         now.as_millis() as u64 % 1_000_000_000
