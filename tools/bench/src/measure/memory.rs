@@ -47,7 +47,7 @@ pub fn cases(setting: Setting) -> &'static [(&'static str, usize, Make)] {
     match setting {
         Setting::Instructions => CASES,
         // Bytes repeat, so once is enough.
-        Setting::Wall => &[],
+        Setting::Wall | Setting::Memcg => &[],
     }
 }
 

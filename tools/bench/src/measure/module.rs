@@ -25,6 +25,7 @@ pub fn names(setting: Setting) -> &'static [&'static str] {
         Setting::Instructions => &NAMES,
         // Bytes repeat, so once is enough.
         Setting::Wall => &NAMES[..1],
+        Setting::Memcg => &[],
     }
 }
 
