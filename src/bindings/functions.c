@@ -3,7 +3,6 @@
  * What of the kernel Rust cannot use and takes more than an inline function.
  */
 #include <linux/gfp.h>
-#include <linux/log2.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
@@ -18,34 +17,6 @@ DEFINE_MUTEX(ipcdemo_fasync_mutex);
 /* The lists of the live objects: src/abstractions/live.rs. */
 DEFINE_SPINLOCK(ipcdemo_live_spinlock);
 
-/*
- * Where there are memory cgroups, alloc_pages_bulk() allocates one charged page a
- * call. A block is charged in one go, and split_page() splits the charge as well.
- */
-static unsigned int get_charged_pages(gfp_t gfp, unsigned int nr, void **addresses)
-{
-	/* As skb_page_frag_refill() does: single pages serve as well, so nothing is reclaimed for a block. */
-	gfp_t block_gfp = (gfp & ~__GFP_DIRECT_RECLAIM) | __GFP_NOWARN | __GFP_NORETRY;
-	unsigned int max_order = PAGE_ALLOC_COSTLY_ORDER;
-	unsigned int got = 0;
-
-	while (got < nr) {
-		unsigned int order = min_t(unsigned int, ilog2(nr - got), max_order);
-		struct page *page = alloc_pages(order ? block_gfp : gfp, order);
-
-		if (page) {
-			split_page(page, order);
-			for (unsigned int i = 0; i < 1U << order; i++)
-				addresses[got++] = page_address(page + i);
-		} else if (order) {
-			max_order = 0;
-		} else {
-			break;
-		}
-	}
-	return got;
-}
-
 /* The array has to be of null pointers. */
 unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresses)
 {
@@ -56,16 +27,26 @@ unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresse
 		addresses[0] = (void *)__get_free_page(gfp);
 		return addresses[0] ? 1 : 0;
 	}
-	if (memcg_kmem_online())
-		return get_charged_pages(gfp, nr, addresses);
 	got = alloc_pages_bulk(gfp, nr, (struct page **)addresses);
 	for (unsigned int i = 0; i < got; i++)
 		addresses[i] = page_address(addresses[i]);
 	return got;
 }
 
+/*
+ * Charged to a memory cgroup, pages come one a call: alloc_pages_bulk() allocates no
+ * more of those. Blocks and split_page() would take fewer instructions, but more time:
+ * only single pages go back to where the next write finds them, still in the cache.
+ * release_pages() uncharges and frees them together, which is dearer without a cgroup.
+ */
 void ipcdemo_helper_free_user_pages(void **addresses, unsigned int nr)
 {
+	if (nr > 1 && memcg_kmem_online()) {
+		for (unsigned int i = 0; i < nr; i++)
+			addresses[i] = virt_to_page(addresses[i]);
+		release_pages((struct page **)addresses, nr);
+		return;
+	}
 	for (unsigned int i = 0; i < nr; i++)
 		__free_page(virt_to_page(addresses[i]));
 }
