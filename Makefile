@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 KERNEL ?= small
 
-.PHONY: help run test quick shell bench profile debug-test coverage mutations check modules modules_install rust-analyzer clean distclean
+.PHONY: help run test quick shell bench profile debug-test coverage mutations check soak modules modules_install rust-analyzer clean distclean
 
 help: ## this list
 	@sed -nE 's/^([a-z_-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -23,6 +23,9 @@ quick: ## after an edit: rebuild, resume a VM, run one object's tests; T=counter
 shell: ## a prompt inside the VM, with the module loaded; KERNEL=stock, small or debug
 	@scripts/shell $(KERNEL)
 
+soak: ## what is too long for 'make test'; S='random mutations' names parts
+	@scripts/soak $(S)
+
 bench: ## the module against the kernel's own; B='--setting wall pipe/' narrows, BASE=old.json tells what moved
 	@scripts/bench $(if $(BASE),--base '$(BASE)') $(B)
 
@@ -35,7 +38,7 @@ debug-test: ## the tests on the debug kernel: KASAN, lockdep, kmemleak, fault in
 coverage: ## what of the original's source the tests reach; FILE=fs/eventfd.c and T=counter unless given
 	@scripts/coverage $(if $(FILE),--file '$(FILE)') $(T)
 
-mutations: ## break the module in each way that tests/mutations/ lists, and see its test go red; M=NAME narrows
+mutations: ## break the module in each way that tests/mutations/ lists, and see its test go red; M=ring narrows
 	@scripts/mutations $(M)
 
 check: ## formatting, clippy, rustdoc, shellcheck, checkpatch, and whether the mutations apply

@@ -3,8 +3,8 @@
 //! Random sequences of operations, on an eventfd and on the module's counter: after
 //! each, all that can be seen of the two is the same.
 //!
-//! There is no model: the kernel is one. 100,000 operations are done, on the debug
-//! kernel 10,000. A million, as `make soak S=random` does:
+//! There is no model: the kernel is one. 30,000 operations are done, on the debug
+//! kernel 3,000. A million, as `make soak S=random` does:
 //!
 //! ```sh
 //! qemu/vm --kernel small --module "$(scripts/module small)" --timeout 3600 \
@@ -33,7 +33,7 @@ static PAIR: LazyLock<Mutex<Pair<Conductor>>> = LazyLock::new(|| Mutex::new(Pair
 
 #[test]
 fn random_operations() {
-    search::search(&PAIR, 100_000, &case());
+    search::search(&PAIR, 30_000, &case());
 }
 
 /// Does a case that was printed before.
