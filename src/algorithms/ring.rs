@@ -589,10 +589,10 @@ mod tests {
             let modulus = u64::from(INDEX) + 1;
             let later = Index(first).plus(count);
             let model = u64::from(first) + u64::from(count);
-            prop_assert_eq!(u64::from(later.get()), model % modulus);
+            prop_assert_eq!(u64::from(later.0), model % modulus);
             prop_assert_eq!(later.since(Index(first)), count);
             let before = (u64::from(first) + modulus - 1) % modulus;
-            prop_assert_eq!(u64::from(Index(first).before().get()), before);
+            prop_assert_eq!(u64::from(Index(first).before().0), before);
             prop_assert_eq!(later.slot(slots) as u64, model % u64::from(slots));
             let ahead = later.ahead_of(Index(first), slots);
             prop_assert_eq!(ahead, count % slots);
