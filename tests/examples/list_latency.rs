@@ -17,10 +17,6 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 /// How often the most urgent task looks at the clock.
 const PERIOD: Duration = Duration::from_micros(500);
 
-const CPUS: usize = 2;
-
-/// The longest delay on each processor, in nanoseconds.
-static LONGEST: [AtomicU64; CPUS] = [const { AtomicU64::new(0) }; CPUS];
 static DONE: AtomicBool = AtomicBool::new(false);
 
 fn main() {
@@ -43,9 +39,12 @@ fn main() {
             .expect("there is memory")
     };
     let kept: Vec<Counter> = (0..counters).map(|_| open()).collect();
+    // The longest delay on each processor, in nanoseconds.
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let longest: Vec<_> = (0..cpus).map(|_| AtomicU64::new(0)).collect();
 
     thread::scope(|scope| {
-        for (cpu, longest) in LONGEST.iter().enumerate() {
+        for (cpu, longest) in longest.iter().enumerate() {
             scope.spawn(move || urgent(cpu, longest));
             scope.spawn(move || {
                 pin(None, cpu);
@@ -56,23 +55,22 @@ fn main() {
         }
         pin(None, 0);
         thread::sleep(Duration::from_secs(5));
-        tell("without listings");
+        tell("without listings", &longest);
         let start = Instant::now();
         for _ in 0..listings {
             let listed = factory.list().expect("root may list").len();
             assert!(listed >= kept.len(), "{listed} are listed");
         }
-        tell(&format!(
-            "{listings} listings of {counters} counters in {:?}",
-            start.elapsed()
-        ));
+        let took = start.elapsed();
+        let done = format!("{listings} listings of {counters} counters in {took:?}");
+        tell(&done, &longest);
         DONE.store(true, Relaxed);
     });
 }
 
 /// Prints and forgets the longest delays.
-fn tell(when: &str) {
-    let longest: Vec<_> = LONGEST
+fn tell(when: &str, longest: &[AtomicU64]) {
+    let longest: Vec<_> = longest
         .iter()
         .map(|longest| Duration::from_nanos(longest.swap(0, Relaxed)))
         .collect();
