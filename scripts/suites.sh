@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What test and soak share: how a suite is run, shown, timed and counted. To be
+# Functions that test and soak share: how a suite is run, shown, timed and counted. To be
 # sourced after lib.sh, by a script that has set $out, a folder for the results.
 
 : "${out:?is the folder for the results}"

@@ -98,8 +98,8 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     /// Registers them. They can be opened once the module's init has succeeded: a module whose init fails is freed
-    /// without regard to files. The FIFOs come last, as an open of one, even if it is refused, holds no lock for which
-    /// the removal of the node would wait.
+    /// without regard to files. The FIFOs come last, so that nothing can fail once they are there: removing a misc
+    /// device waits for an open that is being refused, and removing a FIFO does not.
     pub(crate) fn register(limits: Arc<Limits>) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
             let shared_counter = Shared(Counter::new_shared()?);
@@ -522,7 +522,7 @@ fn collect<T: Live>(
             kind,
             ..describe(&object)
         };
-        // There is room: it does not allocate.
+        // `take` left room, so that this cannot fail.
         let _ = objects.push_within_capacity(object);
     }
 }

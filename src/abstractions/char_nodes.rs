@@ -280,7 +280,7 @@ impl NewCdev {
         Ok(Self(cdev))
     }
 
-    /// Gives it a number, by which it can be opened from then on.
+    /// Assigns it a number; from then on it can be opened.
     fn add(self, dev: kernel::bindings::dev_t) -> Result<Cdev> {
         // SAFETY: By the type invariants, the device is valid, and was not added.
         to_result(unsafe { kernel::bindings::cdev_add(self.0.as_ptr(), dev, 1) })?;

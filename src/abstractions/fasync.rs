@@ -227,29 +227,29 @@ mod tests {
         sync::{aref::ARef, Arc}, //
     };
 
-    struct Signalling {
+    struct Signaling {
         readers: FasyncQueue,
         writers: FasyncQueue,
     }
 
     #[vtable]
-    impl FileOperations for Signalling {
+    impl FileOperations for Signaling {
         const SEEK: Seek = Seek::Refused;
 
-        const FASYNC: Option<FasyncFields<Self>> = fasync_fields!(Signalling {
+        const FASYNC: Option<FasyncFields<Self>> = fasync_fields!(Signaling {
             read: readers,
             write: writers
         });
     }
 
-    fn open() -> Result<(Arc<Signalling>, ARef<File>)> {
-        let signalling = Signalling {
+    fn open() -> Result<(Arc<Signaling>, ARef<File>)> {
+        let signaling = Signaling {
             readers: FasyncQueue::new(),
             writers: FasyncQueue::new(),
         };
-        let signalling = Arc::new(signalling, GFP_KERNEL)?;
-        let file = AnonFiles::new(c"[ipcdemo-kunit]")?.create(signalling.clone(), 0)?;
-        Ok((signalling, file))
+        let signaling = Arc::new(signaling, GFP_KERNEL)?;
+        let file = AnonFiles::new(c"[ipcdemo-kunit]")?.create(signaling.clone(), 0)?;
+        Ok((signaling, file))
     }
 
     /// Does what `F_SETFL` does, and tells whether it worked.
@@ -263,8 +263,8 @@ mod tests {
     }
 
     /// Returns how many of both queues have somebody on them.
-    fn count(signalling: &Signalling) -> usize {
-        let queues = [&signalling.readers, &signalling.writers];
+    fn count(signaling: &Signaling) -> usize {
+        let queues = [&signaling.readers, &signaling.writers];
         // SAFETY: Nobody changes the lists meanwhile.
         let active = |queue: &&&FasyncQueue| unsafe { !(*queue.list.get()).is_null() };
         queues.iter().filter(active).count()
@@ -272,24 +272,24 @@ mod tests {
 
     #[test]
     fn a_file_is_on_its_queues_until_it_is_off() -> Result {
-        let (signalling, file) = open()?;
-        assert_eq!(count(&signalling), 0);
+        let (signaling, file) = open()?;
+        assert_eq!(count(&signaling), 0);
         assert!(set(&file, true));
-        assert_eq!(count(&signalling), 2);
+        assert_eq!(count(&signaling), 2);
         // It has no owner, so that nobody gets a signal.
-        signalling.readers.notify(Band::In);
-        signalling.writers.notify(Band::Out);
+        signaling.readers.notify(Band::In);
+        signaling.writers.notify(Band::Out);
         assert!(set(&file, false));
-        assert_eq!(count(&signalling), 0);
+        assert_eq!(count(&signaling), 0);
         Ok(())
     }
 
     #[test]
     fn a_file_that_goes_leaves_its_queues() -> Result {
-        let (signalling, file) = open()?;
+        let (signaling, file) = open()?;
         assert!(set(&file, true));
         close(file);
-        assert_eq!(count(&signalling), 0);
+        assert_eq!(count(&signaling), 0);
         Ok(())
     }
 }

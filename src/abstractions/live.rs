@@ -548,7 +548,7 @@ mod tests {
         listed_probes.push(add(probes[1].clone())?, GFP_KERNEL)?;
         assert!(listed(0)?[..] == [(1, 10), (3, 12), (4, 13), (5, 11)]);
 
-        // By whoever has them, or by anybody; a listing has references of its own.
+        // Any task may remove an object; a listing has references of its own.
         let mut listing = after::<Probe>(0);
         assert!(listing
             .next()

@@ -4,7 +4,7 @@
 //! kernel's own pipes live in such a one.
 //!
 //! The file system stays mounted while there is a [`PipeFs`], which is as long as the module is loaded: mounting it for
-//! each pipe would have each close wait for a grace period. Whatever leads to one of its inodes keeps the module loaded:
+//! each pipe would have each close wait for a grace period. Each of these keeps the module loaded, as it leads to an inode:
 //! an open file, a descriptor made with `O_PATH`, a look at `/proc/PID/fd`, a watch by inotify(7).
 //!
 //! C headers: [`include/linux/pseudo_fs.h`](srctree/include/linux/pseudo_fs.h),
@@ -92,9 +92,8 @@ unsafe extern "C" fn destroy_inode(inode: *mut kernel::bindings::inode) {
         kernel::bindings::free_inode_nonrcu(inode);
         if !object.is_null() {
             ((*operations).drop_object)(object);
-            // The module may be removed from here on, but not before this task is out of its text: whoever has a
-            // reference to an inode has one to the mount or the super block as well, which it gives up later, and for
-            // which `PipeFs::drop` waits.
+            // From here on the module may be removed, but only after this task has left its text. A reference to an
+            // inode comes with one to the mount or the super block, which is given up later. `PipeFs::drop` waits for that.
             kernel::bindings::module_put(module::as_ptr());
         }
     }

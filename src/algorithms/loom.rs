@@ -280,7 +280,7 @@ impl Head {
         entry.on.store(false, Release);
     }
 
-    /// Tells whether a wake-up had taken the entry off.
+    /// Returns whether a wake-up had taken the entry off.
     ///
     /// C: `finish_wait`.
     fn leave(&self, entry: &Rc<Entry>) -> bool {
@@ -328,7 +328,7 @@ impl Visitor {
         self.wake_locked(&mut self.head.lock(), change, whom);
     }
 
-    /// `Guard::wake`. Tells whether it woke a task that waits exclusively.
+    /// `Guard::wake`. Returns whether it woke a task that waits exclusively.
     fn wake_locked(&self, list: &mut List<'_>, change: Change, whom: Whom) -> bool {
         let mut woken = false;
         let mut index = 0;
@@ -351,7 +351,7 @@ impl Visitor {
         woken
     }
 
-    /// `Guard::pass_on`. Tells whether another task was woken, if one was owed that.
+    /// `Guard::pass_on`. Returns whether another task was woken, if one was owed that.
     fn pass_on(&self, list: &mut List<'_>, entry: &Entry) -> Option<bool> {
         let owed = entry.owed.get().filter(|_| entry.exclusive)?;
         if self.head.has(Fault::NotPassedOn) {
@@ -428,7 +428,7 @@ impl Visitor {
         ended
     }
 
-    /// `Guard::sleep`, exclusively; a task that is killed lingers. Tells a killed task what passing on did.
+    /// `Guard::sleep`, exclusively; a task that is killed lingers. Fails with what passing on did.
     fn sleep<'a>(&'a self, mut list: List<'a>) -> Result<(), Option<bool>> {
         let entry = Entry::new(&self.task, None, true);
         self.head.enqueue(&mut list, &entry);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What has to hold in every interleaving where a task is killed: it may leave with nothing, but nothing is
+//! Invariants that hold in every interleaving where a task is killed: it may leave with nothing, but nothing is
 //! lost, and no other task sleeps beside what it waits for.
 
 use super::{
@@ -130,7 +130,7 @@ const NOT_COUNTED: Model = Model::new("not_counted", 1, |fault| {
     assert_eq!(counter.end(), Count::MAX - 2 + added);
 });
 
-/// Two wait for something, one of them is killed, and what is written is enough for both.
+/// Two readers wait, one of them is killed, and a write is enough for both.
 const READERS: Model = Model::new("killed_reader", 1, |fault| {
     let pipe = Shared::new(fault, 1, &[]);
     let victim = Victim::spawn(
@@ -144,7 +144,7 @@ const READERS: Model = Model::new("killed_reader", 1, |fault| {
     end_without(&pipe, &[1, 2], &taken);
 });
 
-/// Two wait for something, one of them is killed, and a third reader, which did not sleep, has the claim.
+/// Two readers wait, one of them is killed, and a third reader, which did not sleep, has the claim.
 const READERS_CLAIM: Model = Model::new("killed_at_readers_claim", 1, |fault| {
     let pipe = Shared::new(fault, 1, &[]);
     let victim = Victim::spawn(
@@ -161,7 +161,7 @@ const READERS_CLAIM: Model = Model::new("killed_at_readers_claim", 1, |fault| {
     end_without(&pipe, &[1, 2], &[victim.join()]);
 });
 
-/// Two wait for room, one of them is killed, and a third writer, which did not sleep, has the claim.
+/// Two writers wait, one of them is killed, and a third writer, which did not sleep, has the claim.
 const WRITERS_CLAIM: Model = Model::new("killed_at_writers_claim", 1, |fault| {
     let pipe = Shared::new(fault, 1, &[1; PAGE]);
     let victim = Victim::spawn(
@@ -183,7 +183,7 @@ const WRITERS_CLAIM: Model = Model::new("killed_at_writers_claim", 1, |fault| {
     pipe.end(&[[1; PAGE], [2; PAGE]].concat()[written..][..PAGE]);
 });
 
-/// One waits for its turn and is killed, and another comes again before the reservation is gone.
+/// A reader waits for its turn and is killed, and another comes again before the reservation is gone.
 const TURN: Model = Model::new("killed_for_a_turn", 2, |fault| {
     let pipe = Shared::new(fault, 1, &[1, 2, 3]);
     let victim = Victim::spawn(
@@ -195,7 +195,7 @@ const TURN: Model = Model::new("killed_for_a_turn", 2, |fault| {
     end_without(&pipe, &[1, 2, 3], &taken);
 });
 
-/// One has the writers' claim and waits for the readers', and is killed.
+/// A task has the writers' claim and waits for the readers', and is killed.
 const BOTH: Model = Model::new("killed_for_both", 2, |fault| {
     let pipe = Shared::new(fault, 2, &[1]);
     let resizer = Victim::spawn(

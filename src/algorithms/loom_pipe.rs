@@ -270,7 +270,7 @@ impl Current {
         ended
     }
 
-    /// Goes on with a write that found no room. Gives how much was written.
+    /// Goes on with a write that found no room. Returns how much was written.
     pub(crate) fn write_later(&self, mut from: &[u8]) -> usize {
         let all = from.len();
         let (ended, published, slept) = self.write_rest(&mut from, None, false);
@@ -295,7 +295,7 @@ impl Current {
         })
     }
 
-    /// Gives what the last turn did, and whether the task slept.
+    /// Returns what the last turn did, and whether the task slept.
     fn write_rest(
         &self,
         from: &mut &[u8],

@@ -14,7 +14,7 @@ pub(crate) mod pipe_limits;
 pub(crate) mod tally;
 pub(crate) mod waitq;
 
-/// What the module keeps of the objects' kinds, and has to free when it goes.
+/// The lists of the objects' kinds, whose memory is freed when the module goes.
 pub(crate) struct Objects;
 
 impl Drop for Objects {

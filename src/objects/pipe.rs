@@ -242,7 +242,8 @@ impl Pipe {
             }
         }
         let account = Account::open(&self.limits())?;
-        // Who is about to clear it has both claims, as has who is about to start it: nobody gets between.
+        // Both the task that clears the ring and the task that starts it anew hold both claims, so neither can interrupt
+        // the other. The last to close an empty ring clears nothing.
         self.ring.both(Patience::Killable, |both| {
             let mut charge = account.charge()?;
             if self.rd_wait.lock().files == 0 && charge.pages() != self.ring.max_usage() {
@@ -274,7 +275,7 @@ impl Pipe {
             return Left::Others;
         }
         // Nobody else has it open. A task that is just opening it either has the claims already, or finds that there is
-        // no file. What is left of the memory of an empty ring stays for whoever opens it next, or goes with it.
+        // no file. An empty ring's memory stays for the next task to open it, or is freed with it.
         if self.ring.is_idle() && self.ring.max_usage() <= DEFAULT_PAGES {
             return Left::Nobody(self.end(&mut holders));
         }

@@ -5,8 +5,9 @@
  * This file is the one source of truth. The module's constants and the client
  * library's are generated from it; it compiles alone as C and as C++.
  *
- * /dev/ipcdemo is a factory: each ioctl on it makes one object and returns it
- * as a file descriptor of its own, which then behaves as the original does.
+ * /dev/ipcdemo is a factory. Most requests make an object and store its file
+ * descriptor in the struct's fd (a pipe: read_fd, write_fd); the call itself
+ * returns 0. The descriptor then behaves as the original does.
  *
  * Every argument struct is extensible. Its size travels in the ioctl number:
  *  - a longer struct, from a newer user, is taken if the tail that the module
@@ -380,8 +381,8 @@ struct ipcdemo_waiters_args {
  * struct ipcdemo_object - one live object, as IPCDEMO_IOC_LIST tells of it
  * @id: unique among live objects: the kind in the upper half, and in the lower
  *      half the number that /proc/PID/fdinfo shows as eventfd-id (counter),
- *      null-id, waitq-id or pipe-id. After the object's end it is free, but not used
- *      again before numbers have gone up to the highest.
+ *      null-id, waitq-id or pipe-id. A number is used again only after the highest was
+ *      reached.
  * @value: counter: its count; wait queue: its word; pipe: how many buffers hold
  *         something; null object: 0
  * @kind: IPCDEMO_KIND_*
@@ -425,7 +426,7 @@ struct ipcdemo_list_args {
 
 #define IPCDEMO_LIST_SIZE_VER0	32
 #define IPCDEMO_LIST_MAX	64
-#define IPCDEMO_WAITERS_COUNTED	64
+#define IPCDEMO_WAITERS_COUNTED	64	/* @waiters stops here: so many, or more */
 #define IPCDEMO_OBJECT_SIZE_MAX	4096
 
 #define IPCDEMO_IOC_MAGIC	0xBC

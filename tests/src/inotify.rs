@@ -32,7 +32,7 @@ impl Watch {
         Some(Self(watch))
     }
 
-    /// What it has heard of since the last call, in order.
+    /// Returns the events since the last call, in order.
     ///
     /// # Panics
     ///

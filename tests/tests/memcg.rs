@@ -18,7 +18,7 @@ const GROUPS: &str = "/sys/fs/cgroup";
 const GROUP: &str = "/sys/fs/cgroup/ipcdemo";
 const TRACE: &str = "/sys/kernel/tracing/instances/ipcdemo";
 
-/// What a new pipe holds.
+/// The capacity of a new pipe.
 const FULL: usize = BUFFERS * PAGE;
 
 /// How far the group's figure may be off: the kernel charges 64 pages at once, and keeps what the pipes

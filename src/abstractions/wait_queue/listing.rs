@@ -253,8 +253,8 @@ impl<T> Guard<'_, T> {
         }
     }
 
-    /// How many entries are on the queue. The count stops at `limit`, so that the lock is not held for a
-    /// walk along all of a long queue.
+    /// Returns how many entries are on the queue, `limit` at most: the lock is not held for a walk along all of a
+    /// long queue.
     pub(crate) fn count_entries(&self, limit: usize) -> usize {
         self.entries().take(limit).count()
     }

@@ -213,7 +213,7 @@ pub(super) unsafe fn walk<const TELL: bool>(
     if ptr::eq(first, list) {
         return None;
     }
-    // aio and io_uring may answer a wake-up by signalling an eventfd, which may wake others, and so on until the
+    // aio and io_uring may answer a wake-up by signaling an eventfd, which may wake others, and so on until the
     // stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c.
     //
     // SAFETY: No requirements.

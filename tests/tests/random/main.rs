@@ -3,8 +3,8 @@
 //! Random sequences of operations, on an eventfd and on the module's counter: after
 //! each, all that can be seen of the two is the same.
 //!
-//! There is no model: the kernel is one. 30,000 operations are done, on the debug
-//! kernel 3,000. A million, as `make soak S=random` does:
+//! There is no model: the kernel is one. 30,000 operations are done, on stock and
+//! the debug kernel 3,000. A million, as `make soak S=random` does:
 //!
 //! ```sh
 //! qemu/vm --kernel small --module "$(scripts/module small)" --timeout 3600 \

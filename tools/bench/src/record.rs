@@ -38,7 +38,7 @@ impl Setting {
         }
     }
 
-    /// What its figures count.
+    /// The unit of its figures.
     #[must_use]
     pub fn unit(self) -> &'static str {
         if self.counts() { "instructions" } else { "ns" }

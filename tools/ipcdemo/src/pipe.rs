@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::list::{Name, waiters};
 use crate::proc::FdInfo;
 
-/// What a buffer of a pipe holds at most.
+/// The largest size of a buffer.
 const PAGE: u32 = 4096;
 
 /// What stands between two commands.
@@ -187,7 +187,7 @@ fn status(codes: &[u8], pipefail: bool) -> u8 {
     decisive.copied().unwrap_or_default()
 }
 
-/// What there is to say of a pipe or FIFO, line by line.
+/// Describes a pipe or FIFO, line by line.
 fn info(descriptor: Descriptor) -> Result<Vec<String>, Failure> {
     let fd = descriptor.fd;
     let (process, what) = match descriptor.pid {

@@ -355,7 +355,7 @@ fn expect<T: Debug + PartialEq>(got: T, wanted: T) -> io::Result<()> {
     }
 }
 
-/// What the factory's list says of an object of this process.
+/// Returns an object of this process as the factory lists it.
 fn entry(factory: &Factory, kind: Kind, fd: BorrowedFd<'_>) -> io::Result<Object> {
     let number = FdInfo::of(fd)?.number();
     factory

@@ -138,7 +138,7 @@ pub fn fifo(stage: &mut Stage, _factory: &Factory) -> io::Result<()> {
     Ok(())
 }
 
-/// What the factory's list says of a pipe of this process.
+/// Returns a pipe of this process as the factory lists it.
 fn listed(factory: &Factory, reader: &PipeReader) -> io::Result<Object> {
     entry(factory, Kind::Pipe, reader.as_fd())
 }
