@@ -7,7 +7,7 @@ use ipcdemo_tests::pipe::{put, take};
 use ipcdemo_tests::{Child, Errno, PAGE, Signal, fifos, killed, poll_now, until};
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
-use rustix::process;
+use rustix::process::{self, Resource, Rlimit, setrlimit};
 
 fifos! {
     /// 1193, 1310: a signal ends a reader's wait.
@@ -124,6 +124,18 @@ fifos! {
         until("the child waits", || child.task().asleep_in(&[libc::SYS_openat]));
         child.kill(process::Signal::KILL);
         assert_eq!(child.wait(), -libc::SIGKILL);
+        let refused = fifo.open(OFlags::WRONLY | OFlags::NONBLOCK);
+        assert_eq!(refused.err(), Some(Errno::NXIO));
+    }
+
+    /// fs/open.c, do_sys_openat2: with no number free nobody waits, and was not there.
+    fn nobody_waits_without_a_number(fifo: &Fifo) {
+        let child = Child::fork(|| {
+            let none = Rlimit { current: Some(0), maximum: Some(0) };
+            setrlimit(Resource::Nofile, none).unwrap();
+            u8::from(fifo.open(OFlags::RDONLY).err() != Some(Errno::MFILE))
+        });
+        assert_eq!(child.wait(), 0);
         let refused = fifo.open(OFlags::WRONLY | OFlags::NONBLOCK);
         assert_eq!(refused.err(), Some(Errno::NXIO));
     }

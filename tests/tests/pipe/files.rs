@@ -3,24 +3,28 @@
 //! What a pipe is as a file: its inode, what `/proc` shows of it, and what the kernel's
 //! core says to calls for which a pipe has no operation.
 
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
-use std::ptr;
+use std::{fs, io, mem, ptr};
 
 use ipcdemo_client::raw;
 use ipcdemo_tests::inotify::{ReadFlags, Watch};
 use ipcdemo_tests::pipe::{bytes, path, put, take};
-use ipcdemo_tests::{Errno, differential, until};
+use ipcdemo_tests::{Errno, Fd, Subject, differential, until};
 use rustix::fs::{
-    Advice, FallocateFlags, FlockOperation, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid,
-    copy_file_range, fadvise, fallocate, fchmod, fchown, fcntl_getfl, fcntl_setfl, fdatasync,
-    flock, fstat, fstatfs, fsync, ftruncate, futimens, openat, readlink, seek,
+    Advice, FallocateFlags, FlockOperation, Gid, MemfdFlags, Mode, OFlags, SeekFrom, Timespec,
+    Timestamps, Uid, XattrFlags, copy_file_range, fadvise, fallocate, fchmod, fchown, fcntl_getfl,
+    fcntl_setfl, fdatasync, fgetxattr, flock, fsetxattr, fstat, fstatfs, fsync, ftruncate,
+    futimens, memfd_create, open, openat, readlink, seek, sendfile,
 };
 use rustix::io::{pread, pwrite};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::pipe::{SpliceFlags, splice};
 
 /// PIPEFS_MAGIC of linux/magic.h.
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
+
+/// F_OFD_SETLK of asm-generic/fcntl.h.
+const F_OFD_SETLK: i32 = 37;
 
 differential! {
     by ipcdemo_tests::pipe::together;
@@ -186,6 +190,40 @@ differential! {
         assert_eq!(flock(&writer, FlockOperation::NonBlockingLockShared), Ok(()));
     }
 
+    /// fs/locks.c, check_fmode_for_setlk: records are locked as those of a file: by the direction of the end, and
+    /// against the other end, which is the same inode.
+    fn its_records_can_be_locked(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let lock = |end: &Fd, kind: i32| {
+            // SAFETY: All zeros is a value of the struct: the whole file.
+            let mut lock: libc::flock = unsafe { mem::zeroed() };
+            lock.l_type = kind as i16;
+            // SAFETY: It reads the struct.
+            let result = unsafe { libc::fcntl(end.as_raw_fd(), F_OFD_SETLK, &raw const lock) };
+            if result == 0 { None } else { io::Error::last_os_error().raw_os_error() }
+        };
+        assert_eq!(lock(&reader, libc::F_WRLCK), Some(libc::EBADF));
+        assert_eq!(lock(&writer, libc::F_RDLCK), Some(libc::EBADF));
+        assert_eq!(lock(&writer, libc::F_WRLCK), None);
+        assert_eq!(lock(&reader, libc::F_RDLCK), Some(libc::EAGAIN));
+        drop(writer);
+        assert_eq!(lock(&reader, libc::F_RDLCK), None);
+    }
+
+    /// fs/xattr.c, xattr_permission: it has no attributes of users, which only files and folders have, and none of
+    /// the system's.
+    fn it_has_no_attributes(s: Subject) {
+        let (reader, _writer) = s.pipe();
+        let mut value = [0; 10];
+        assert_eq!(fgetxattr(&reader, "user.a", &mut value), Err(Errno::NODATA));
+        assert_eq!(fsetxattr(&reader, "user.a", b"x", XattrFlags::empty()), Err(Errno::PERM));
+        for name in ["trusted.a", "security.a"] {
+            assert_eq!(fgetxattr(&reader, name, &mut value), Err(Errno::OPNOTSUPP));
+            let set = fsetxattr(&reader, name, b"x", XattrFlags::empty());
+            assert_eq!(set, Err(Errno::OPNOTSUPP));
+        }
+    }
+
     /// fs/fcntl.c, setfl: what can be set of any file's flags can be set here, O_DIRECT at
     /// either end too, and each end has its own.
     fn its_flags_can_be_set(s: Subject) {
@@ -231,6 +269,27 @@ differential! {
         assert_eq!(watch.events(), [ReadFlags::CLOSE_NOWRITE]);
         drop(writer);
         assert_eq!(watch.events(), [ReadFlags::CLOSE_WRITE]);
+    }
+
+    /// fs/splice.c:1390, fs/read_write.c:1384: it also hears of what is spliced or sent, and of an end that is opened by
+    /// way of `/proc`.
+    fn splices_and_openings_are_watched(s: Subject) {
+        let ((reader, writer), (theirs, to_theirs)) = (s.pipe(), Subject::Native.pipe());
+        let Some(watch) = Watch::of(&path(&reader)) else { return };
+        assert_eq!(put(&to_theirs, b"abc"), Ok(3));
+        let splice = |from: &Fd, to: &Fd| splice(from, None, to, None, 3, SpliceFlags::empty());
+        assert_eq!(splice(&theirs, &writer), Ok(3));
+        assert_eq!(watch.events(), [ReadFlags::MODIFY]);
+        assert_eq!(splice(&reader, &to_theirs), Ok(3));
+        assert_eq!(watch.events(), [ReadFlags::ACCESS]);
+        let file = memfd_create("content", MemfdFlags::CLOEXEC).unwrap();
+        assert_eq!(put(&file, b"abc"), Ok(3));
+        assert_eq!(sendfile(&writer, &file, Some(&mut 0), 3), Ok(3));
+        assert_eq!(watch.events(), [ReadFlags::MODIFY]);
+        drop(open(path(&reader), OFlags::RDWR, Mode::empty()).unwrap());
+        assert_eq!(watch.events(), [ReadFlags::OPEN, ReadFlags::CLOSE_WRITE]);
+        drop(open(path(&reader), OFlags::PATH, Mode::empty()).unwrap());
+        assert_eq!(watch.events(), []);
     }
 
     /// fs/pipe.c:700 to 712: FIONREAD counts what is there, at either end.

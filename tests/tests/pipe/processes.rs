@@ -8,14 +8,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
 use ipcdemo_client::PipeFlags;
-use ipcdemo_tests::pipe::{put, take};
-use ipcdemo_tests::{Child, Errno, Signal, Sleeper, differential, killed, until};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use ipcdemo_tests::pipe::{bytes, fill, path, put, queued, take};
+use ipcdemo_tests::{
+    Child, Errno, Fd, PAGE, Signal, Sleeper, Subject, differential, killed, until,
+};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::dup;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use rustix::pipe::{SpliceFlags, splice};
 
 differential! {
     by ipcdemo_tests::pipe::together;
@@ -180,6 +183,54 @@ differential! {
     fn a_killed_writer_strands_nobody(s: Subject) {
         let (reader, writer) = s.pipe_of(2, PipeFlags::empty());
         killed::a_writer_is(s, &reader, &writer);
+    }
+
+    /// fs/pipe.c:798: nor does a process that is killed in the middle of a write, as the last that had the pipe open,
+    /// leave anything to whoever opens the inode next.
+    fn a_killed_writer_leaves_nothing(s: Subject) {
+        let (reader, writer) = s.pipe();
+        let both = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let place = open(path(&reader), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        fill(s, &writer);
+        let child = Child::fork(|| {
+            // The pipe is full, and it has the other end itself.
+            let _ = put(&writer, &bytes(3 * PAGE));
+            0
+        });
+        until("the child sleeps", || child.task().asleep_in(&[libc::SYS_write]));
+        drop((reader, writer));
+        child.kill(rustix::process::Signal::KILL);
+        assert_eq!(child.wait(), -libc::SIGKILL);
+        let both = open(path(&place), both, Mode::empty()).unwrap();
+        assert_eq!(take(&both, 1), Err(Errno::AGAIN));
+    }
+
+    /// fs/splice.c, ipipe_prep and opipe_prep: one that is killed in a splice, for want of data or of room,
+    /// has moved nothing, and holds nobody up: not at the other pipe while it waits, nor at this one afterwards.
+    fn a_killed_splice_holds_nobody_up(s: Subject) {
+        let ((reader, writer), (theirs, to_theirs)) = (s.pipe(), Subject::Native.pipe());
+        let splicing = |from: &Fd, to: &Fd| {
+            let child = Child::fork(|| u8::from(splice(from, None, to, None, 3, SpliceFlags::empty()).is_err()));
+            until("the child sleeps", || child.task().asleep_in(&[libc::SYS_splice]));
+            child
+        };
+        let child = splicing(&reader, &to_theirs);
+        assert_eq!(put(&to_theirs, b"abc"), Ok(3));
+        let sleeper = Sleeper::taking(&reader, 1);
+        child.kill(rustix::process::Signal::KILL);
+        assert_eq!(child.wait(), -libc::SIGKILL);
+        assert_eq!(put(&writer, b"xy"), Ok(2));
+        assert_eq!(sleeper.join().unwrap(), b"x");
+        assert_eq!((queued(&theirs), take(&reader, 10).unwrap()), (3, b"y".to_vec()));
+
+        fill(s, &writer);
+        let child = splicing(&theirs, &writer);
+        let sleeper = Sleeper::putting(&writer, b"z");
+        child.kill(rustix::process::Signal::KILL);
+        assert_eq!(child.wait(), -libc::SIGKILL);
+        assert_eq!(take(&reader, PAGE).map(|taken| taken.len()), Ok(PAGE));
+        assert_eq!(sleeper.join(), Ok(1));
+        assert_eq!(take(&theirs, 10).unwrap(), b"abc");
     }
 
     /// fs/pipe.c:1077, 1082: with O_CLOEXEC both descriptors are gone after exec, without it

@@ -4,10 +4,14 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::thread;
 
 use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::pipe::{READABLE, WRITABLE, bytes, path, put, take};
-use ipcdemo_tests::{Errno, Fd, PAGE, Sleeper, differential, poll_now};
+use ipcdemo_tests::{Errno, Fd, PAGE, Sleeper, differential, poll_now, scaled, until};
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl, fstat, open};
 use rustix::io::{ReadWriteFlags, pread, preadv2};
@@ -251,6 +255,76 @@ differential! {
         let writer = reopen(&place, OFlags::WRONLY).unwrap();
         assert_eq!(put(&writer, b"abc"), Ok(3));
         assert_eq!(take(&reader, 10).unwrap(), b"abc");
+    }
+
+    /// fs/open.c, do_open: it exists, and has nothing to truncate: what is in it stays, by whatever flags a shell
+    /// opens `/dev/stdout`.
+    fn flags_for_files_do_no_harm(s: Subject) {
+        let (reader, writer) = s.pipe();
+        assert_eq!(put(&writer, b"kept"), Ok(4));
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::APPEND | OFlags::NOCTTY;
+        let other = reopen(&reader, OFlags::WRONLY | flags).unwrap();
+        assert_eq!(put(&other, b", and more"), Ok(10));
+        assert!(reopen(&writer, OFlags::RDONLY | OFlags::TRUNC).is_ok());
+        assert_eq!(take(&reader, 20).unwrap(), b"kept, and more");
+    }
+
+    /// fs/namei.c, do_open: flags that ask for something else are refused.
+    fn flags_for_others_are_refused(s: Subject) {
+        let (reader, _writer) = s.pipe();
+        let refused = |flags| reopen(&reader, OFlags::WRONLY | flags).err();
+        assert_eq!(refused(OFlags::CREATE | OFlags::EXCL), Some(Errno::EXIST));
+        assert_eq!(refused(OFlags::NOFOLLOW), Some(Errno::LOOP));
+        assert_eq!(refused(OFlags::DIRECTORY), Some(Errno::NOTDIR));
+    }
+
+    /// fs/pipe.c:798: whoever opens it when nobody has it open finds nothing, however the one before left it, and
+    /// however soon after.
+    fn nothing_is_left_for_the_next(s: Subject) {
+        /// What another opener writes, and how much of that it takes out again.
+        const LEFT: [(usize, usize); 4] = [(4, 0), (2 * PAGE, 0), (2 * PAGE, 2 * PAGE), (2, 1)];
+        let (reader, _) = s.pipe();
+        let place = reopen(&reader, OFlags::PATH).unwrap();
+        drop(reader);
+        let open = Arc::new(move || reopen(&place, OFlags::RDWR | OFlags::NONBLOCK).unwrap());
+        // Odd while the other one may have it open.
+        let turns = Arc::new(AtomicUsize::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let other = thread::spawn({
+            let (open, turns, stop) = (open.clone(), turns.clone(), stop.clone());
+            move || {
+                for (written, taken) in LEFT.into_iter().cycle() {
+                    if stop.load(SeqCst) {
+                        break;
+                    }
+                    turns.fetch_add(1, SeqCst);
+                    let both = open();
+                    let _ = (put(&both, &bytes(written)), take(&both, taken));
+                    drop(both);
+                    turns.fetch_add(1, SeqCst);
+                    thread::yield_now();
+                }
+            }
+        });
+        let look = || {
+            let before = turns.load(SeqCst);
+            let both = open();
+            let found = (take(&both, 4 * PAGE), s.size(&both));
+            let alone = before > 0 && before % 2 == 0 && turns.load(SeqCst) == before;
+            if alone {
+                assert_eq!(found, (Err(Errno::AGAIN), Ok(16 * PAGE as u32)));
+            }
+            drop(both);
+            thread::yield_now();
+            usize::from(alone)
+        };
+        let mut alone = 0;
+        until("this one was often there alone, right after the other", || {
+            alone += (0..50).map(|_| look()).sum::<usize>();
+            alone >= scaled(50)
+        });
+        stop.store(true, SeqCst);
+        other.join().unwrap();
     }
 
     /// fs/pipe.c:1215, 797: what is in it stays as long as any end is there, whichever.

@@ -8,6 +8,7 @@ use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::pipe::{Blocked, bytes, fill, path, put, take};
 use ipcdemo_tests::{Errno, Fd, PAGE, Sleeper, Subject, differential};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::io::dup;
 use rustix::pipe::{SpliceFlags, splice};
 
 const ASYNC: OFlags = OFlags::from_bits_retain(libc::O_ASYNC as u32);
@@ -184,6 +185,24 @@ differential! {
         drop(other);
         assert_eq!(put(&writer, b"a"), Ok(1));
         assert_eq!(signal.count(), 0);
+    }
+
+    /// fs/fcntl.c, fasync_insert_entry: the signal names the descriptor by which O_ASYNC was set, closed or not, until
+    /// it is set anew.
+    fn a_duplicate_is_told_by_the_first_number(s: Subject) {
+        let (reader, writer) = s.create_pipe(libc::O_CLOEXEC as u32).unwrap();
+        let other = Fd::new(dup(&reader).unwrap());
+        let reader = Fd::new(reader);
+        let signal = signalled(&reader);
+        let first = reader.as_raw_fd();
+        drop(reader);
+        fcntl_setfl(&other, ASYNC).unwrap();
+        assert_eq!(put(&writer, b"a"), Ok(1));
+        assert_eq!(told(&signal).map(|told| told.2), Some(first));
+        fcntl_setfl(&other, OFlags::empty()).unwrap();
+        fcntl_setfl(&other, ASYNC).unwrap();
+        assert_eq!(put(&writer, b"a"), Ok(1));
+        assert_eq!(told(&signal).map(|told| told.2), Some(other.as_raw_fd()));
     }
 
     /// fs/pipe.c:838 to 843: a descriptor that is open for both hears of both.

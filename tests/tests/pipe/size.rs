@@ -32,6 +32,19 @@ differential! {
         }
     }
 
+    /// fs/pipe.c:559: with one page, a byte that goes round and round has used it up in the end, and there is no other,
+    /// though one byte is all there is.
+    fn one_page_is_used_up(s: Subject) {
+        let (reader, writer) = s.pipe_of(1, NONBLOCK);
+        assert_eq!(put(&writer, b"aa"), Ok(2));
+        let mut rounds = 0;
+        while take(&reader, 1).unwrap() == b"a" && put(&writer, b"a") == Ok(1) {
+            rounds += 1;
+        }
+        assert_eq!((rounds, queued(&reader)), (PAGE - 2, 1));
+        assert_eq!(put(&writer, b"a"), Err(Errno::AGAIN));
+    }
+
     /// fs/pipe.c:1364: other sizes are rounded up to a power of two.
     fn sizes_are_rounded_up(s: Subject) {
         let (reader, writer) = s.pipe();

@@ -266,6 +266,26 @@ differential! {
         assert_eq!(take(&theirs, 10).unwrap(), b"abxyz");
     }
 
+    /// fs/splice.c, opipe_prep, and 1243: what cannot be moved stays where it is.
+    fn what_cannot_be_moved_stays(s: Subject) {
+        let _signal = Blocked::new(libc::SIGPIPE);
+        let ((reader, writer), (theirs, to_theirs)) = (s.pipe(), Subject::Native.pipe());
+        let full = fill(Subject::Native, &to_theirs);
+        assert_eq!(put(&writer, b"abc"), Ok(3));
+        assert_eq!(splice_now(&reader, &to_theirs, 3), Err(Errno::AGAIN));
+        drop(theirs);
+        assert_eq!(splice(&reader, &to_theirs, 3), Err(Errno::PIPE));
+        assert_eq!(take(&reader, full.len()).unwrap(), b"abc");
+
+        let (theirs, to_theirs) = Subject::Native.pipe();
+        fill(s, &writer);
+        assert_eq!(put(&to_theirs, b"def"), Ok(3));
+        assert_eq!(splice_now(&theirs, &writer, 3), Err(Errno::AGAIN));
+        drop(reader);
+        assert_eq!(splice(&theirs, &writer, 3), Err(Errno::PIPE));
+        assert_eq!(take(&theirs, 10).unwrap(), b"def");
+    }
+
     /// fs/splice.c:1794: it outlives the pipe it came from.
     fn what_has_moved_outlives_its_pipe(s: Subject) {
         let ((reader, writer), (theirs, to_theirs)) = (s.pipe(), Subject::Native.pipe());
