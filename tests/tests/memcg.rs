@@ -7,8 +7,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use ipcdemo_tests::pipe::{BUFFERS, bytes, put, take};
+use ipcdemo_tests::pipe::{BUFFERS, bytes, path, put, take};
 use ipcdemo_tests::{Child, Errno, Fd, PAGE, Subject, differential, serially, until};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::read;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::mount::{MountFlags, mount};
@@ -165,6 +166,24 @@ differential! {
         assert!(added() >= PIPES * FULL / 2, "{} are charged", added());
         drop(others);
         until("nothing is charged", || added() < SLACK);
+    }
+
+    /// fs/pipe.c:804, 946: a pipe that nobody has open has no pages, even if an O_PATH descriptor keeps its inode.
+    fn what_nobody_has_open_has_no_pages(subject: Subject) {
+        const PIPES: usize = 300;
+        let before = Group::current();
+        let kept = [(); PIPES].map(|()| {
+            let (reader, writer) = subject.pipe();
+            let path = path(&reader);
+            let kept = open(&*path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+            assert_eq!(put(&writer, &bytes(FULL)), Ok(FULL));
+            assert_eq!(take(&reader, FULL).map(|taken| taken.len()), Ok(FULL));
+            kept
+        });
+        // Both pages that an idle pipe may keep would be 2.4 MB.
+        let added = || Group::current().saturating_sub(before);
+        until("no pages are charged", || added() < SLACK);
+        drop(kept);
     }
 
     /// At the group's limit a write fails, though the machine has free pages.
