@@ -26,6 +26,7 @@ mod kunit;
 #[path = "src/objects/mod.rs"]
 mod objects;
 
+use abstractions::module::Init;
 use objects::pipe_limits::{Limits, Values};
 
 module! {
@@ -56,6 +57,7 @@ struct IpcDemo {
     #[pin]
     nodes: device::Nodes,
     objects: objects::Objects,
+    init: Init,
 }
 
 impl kernel::InPlaceModule for IpcDemo {
@@ -67,6 +69,7 @@ impl kernel::InPlaceModule for IpcDemo {
                 user_pages_hard: module_parameters::pipe_user_pages_hard.value(),
             })?;
             Ok(try_pin_init!(Self {
+                init: Init::begin(),
                 objects: objects::Objects,
                 nodes <- device::Nodes::register(limits),
             }))

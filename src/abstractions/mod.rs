@@ -12,7 +12,7 @@ pub(crate) mod fasync;
 pub(crate) mod file;
 pub(crate) mod live;
 pub(crate) mod misc_node;
-mod module;
+pub(crate) mod module;
 pub(crate) mod open;
 pub(crate) mod page_ring;
 mod path_file;

@@ -93,7 +93,8 @@ unsafe extern "C" fn destroy_inode(inode: *mut kernel::bindings::inode) {
         if !object.is_null() {
             ((*operations).drop_object)(object);
             // From here on the module may be removed, but only after this task has left its text. A reference to an
-            // inode comes with one to the mount or the super block, which is given up later. `PipeFs::drop` waits for that.
+            // inode comes with one to the mount or the super block, which is given up later. `PipeFs::drop` waits for
+            // that. Until then the VFS looks at the operations of inodes and dentries, too.
             kernel::bindings::module_put(module::as_ptr());
         }
     }
@@ -258,7 +259,8 @@ impl PipeFs {
 }
 
 impl Drop for PipeFs {
-    /// Context: may sleep; waits for a grace period.
+    /// Context: may sleep; waits for a grace period. While the module goes it waits for tasks that are done with the
+    /// last inode, too, and for a walk of all super blocks, as sync(2) does one, to get past this one.
     fn drop(&mut self) {
         // SAFETY: By the type invariants, the super block's reference is one that the module was relieved of: now it
         // counts. The module is valid.
@@ -266,7 +268,7 @@ impl Drop for PipeFs {
         let references = module::references();
         // SAFETY: By the type invariants, the reference is ours to give back.
         unsafe { kernel::bindings::kern_unmount_array(&mut self.0.as_ptr(), 1) };
-        if module::is_live() {
+        if !module::is_going() {
             return;
         }
         // The module goes. There is no inode any more, but a task that had the last one may be on its way from
