@@ -35,9 +35,12 @@ mod tests {
     fn release_tells_those_left_on_the_queue() -> Result {
         let hup = (1, PollEvents::from(PollEvent::Hup).bits() as usize);
         let counter = Counter::new(0, Mode::Sum, false)?;
-        assert_eq!(while_polled(&*counter, || counter.release(ACCESS))?, hup);
+        assert_eq!(
+            while_polled(&*counter, || counter.release(ACCESS, false))?,
+            hup
+        );
         let waitq = Waitq::new(0, false)?;
-        assert_eq!(while_polled(&*waitq, || waitq.release(ACCESS))?, hup);
+        assert_eq!(while_polled(&*waitq, || waitq.release(ACCESS, false))?, hup);
         Ok(())
     }
 
@@ -45,10 +48,13 @@ mod tests {
     #[test]
     fn release_of_a_shared_one_tells_nobody() -> Result {
         let counter = Counter::new_shared()?;
-        let seen = while_polled(&*counter, || counter.release(ACCESS))?;
+        let seen = while_polled(&*counter, || counter.release(ACCESS, false))?;
         assert_eq!(seen, (0, 0));
         let waitq = Waitq::new_shared()?;
-        assert_eq!(while_polled(&*waitq, || waitq.release(ACCESS))?, (0, 0));
+        assert_eq!(
+            while_polled(&*waitq, || waitq.release(ACCESS, false))?,
+            (0, 0)
+        );
         Ok(())
     }
 }

@@ -384,7 +384,7 @@ mod tests {
         const NOWAIT: bool = true;
         const SEEK: Seek = Seek::Refused;
 
-        fn release(&self, _access: Access) {
+        fn release(&self, _access: Access, _inode_goes: bool) {
             self.released.add(1, Relaxed);
         }
     }

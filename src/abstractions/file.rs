@@ -55,7 +55,8 @@ pub(crate) enum Seek {
 /// |---|---|
 /// | `release` | late in a task's exit (`exit_task_work` in `do_exit`), without memory (`mm`) and without namespaces (`nsproxy`); in a kernel thread that had the last reference, or by delayed work for one |
 /// | `fasync`, and a wake function of a poller that is left | where `release` does, just before it |
-/// | `read`, `write`, `poll`, `splice_read` | in a worker of io_uring, which has the memory and the namespaces of the task that it works for; in a kernel thread without user memory, where the kernel itself reads or writes |
+/// | `read`, `write`, `poll`, `splice_read`, `splice_wait` | in a worker of io_uring, which has the memory and the namespaces of the task that it works for; in a kernel thread without user memory, where the kernel itself reads or writes |
+/// | `poll` | in a kernel worker for aio(7), without memory and with the first namespaces |
 /// | `show_fdinfo` | for any task that looks into `/proc/PID/fdinfo` |
 /// | `ioctl`, `mmap`, `llseek` | never elsewhere |
 ///
@@ -148,10 +149,11 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// The last reference to a file that was opened for `access` is gone. Nobody polls it any more.
+    /// The last reference to a file that was opened for `access` is gone. Nobody polls it any more. `inode_goes` tells
+    /// that the inode, which is that of this object alone, goes with the file: nothing else leads to it.
     ///
-    /// The file is not told: who has a `LocalFile` may take another reference to it.
-    fn release(&self, _access: Access) {}
+    /// The file is not passed: from a `LocalFile` another reference could be taken.
+    fn release(&self, _access: Access, _inode_goes: bool) {}
 
     /// Prints lines of `/proc/PID/fdinfo/FD`.
     fn show_fdinfo(&self, _m: &SeqFile, _file: &LocalFile) {
@@ -332,7 +334,7 @@ pub(super) unsafe extern "C" fn release<H: Holder>(
     // SAFETY: Nobody else uses the file any more. Its reference to the object, made by
     // `into_foreign`, is taken back this once.
     let (object, mode) = unsafe { (H::from_foreign((*file).private_data), (*file).f_mode) };
-    object.release(Access::from_mode(mode));
+    object.release(Access::from_mode(mode), false);
     0
 }
 

@@ -246,7 +246,7 @@ impl PageRing {
 
     /// Whether it is at neither end claimed, and nothing was ever in it: then it has no memory.
     #[inline]
-    fn is_pristine(&self) -> bool {
+    pub(crate) fn is_pristine(&self) -> bool {
         self.state().is_pristine()
     }
 

@@ -198,13 +198,14 @@ impl<H: Holder<Object: Openable>> InodeVtable<H> {
         file: *mut kernel::bindings::file,
     ) -> c_int {
         // SAFETY: The file still holds the inode, and that a reference to the object.
-        let (object, mode) = unsafe {
+        let (object, mode, inode_goes) = unsafe {
             (
                 Arc::<H::Object>::borrow((*file).private_data),
                 (*file).f_mode,
+                bindings::inode_goes_with(file),
             )
         };
-        object.release(Access::from_mode(mode));
+        object.release(Access::from_mode(mode), inode_goes);
         0
     }
 }
@@ -418,6 +419,8 @@ mod tests {
         opened: Atomic<u32>,
         /// How often it was released, by what the file was opened for.
         released: [Atomic<u32>; 3],
+        /// Whether its inode went with the last one.
+        inode_went: Atomic<bool>,
         /// How often it was dropped.
         dropped: Atomic<u32>,
     }
@@ -446,8 +449,9 @@ mod tests {
         const NOWAIT: bool = true;
         const SEEK: Seek = Seek::Refused;
 
-        fn release(&self, access: Access) {
+        fn release(&self, access: Access, inode_goes: bool) {
             self.0.released(access).add(1, Relaxed);
+            self.0.inode_went.store(inode_goes, Relaxed);
         }
     }
 
@@ -468,6 +472,7 @@ mod tests {
                 refuses: Atomic::new(false),
                 opened: Atomic::new(0),
                 released: [const { Atomic::new(0) }; 3],
+                inode_went: Atomic::new(false),
                 dropped: Atomic::new(0),
             },
             GFP_KERNEL,
@@ -540,9 +545,11 @@ mod tests {
 
         close(read);
         assert_eq!(log.releases(), [1, 0, 0]);
+        assert!(!log.inode_went.load(Relaxed));
         assert_eq!(log.dropped.load(Relaxed), 0);
         close(write);
         assert_eq!(log.releases(), [1, 1, 0]);
+        assert!(log.inode_went.load(Relaxed));
         assert_eq!(log.dropped.load(Relaxed), 1);
         Ok(())
     }
@@ -628,6 +635,7 @@ mod tests {
         close(write);
         drop(fs);
         assert_eq!(log.dropped.load(Relaxed), 0);
+        assert!(!log.inode_went.load(Relaxed));
         assert!(references() > before);
 
         // SAFETY: The path and the credentials are held, and given back once.

@@ -44,7 +44,7 @@ pub(crate) trait Destination {
 /// # Safety
 ///
 /// [`Source::copy`] gives no more than the length of `room`, has initialized so many bytes of it, and leaves no
-/// byte less initialized than it was.
+/// byte less initialized than it was. [`Source::len`] is less by so many then, and changes by nothing else but reading.
 pub(crate) unsafe trait Source {
     /// How many more bytes there are.
     fn len(&self) -> usize;

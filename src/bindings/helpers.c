@@ -4,6 +4,7 @@
  * the kernel crate has no helper for, in the manner of its rust/helpers/: where
  * the kernel inlines its own (CONFIG_RUST_INLINE_HELPERS), so does Kbuild these.
  */
+#include <linux/dcache.h>
 #include <linux/eventfd.h>
 #include <linux/fault-inject-usercopy.h>
 #include <linux/fs.h>
@@ -207,6 +208,12 @@ __helper struct page *ipcdemo_helper_virt_to_page(void *address)
 __helper int ipcdemo_helper_virt_page_count(void *address)
 {
 	return page_count(virt_to_page(address));
+}
+
+/* Whether nothing else leads to the inode of a file that is being released. */
+__helper bool ipcdemo_helper_inode_goes_with(const struct file *file)
+{
+	return d_count(file->f_path.dentry) == 1 && icount_read_once(file->f_inode) == 1;
 }
 
 /*

@@ -54,6 +54,7 @@ struct page *ipcdemo_helper_virt_to_page(void *address);
 int ipcdemo_helper_virt_page_count(void *address);
 int ipcdemo_helper_pipe_wait_for_input(struct pipe_inode_info *pipe, bool nonblock);
 int ipcdemo_helper_pipe_wait_writable(struct pipe_inode_info *pipe);
+bool ipcdemo_helper_inode_goes_with(const struct file *file);
 bool ipcdemo_helper_pipe_is_another_round(const struct pipe_inode_info *pipe);
 
 #endif /* IPCDEMO_HELPERS_H */

@@ -289,7 +289,7 @@ impl FileOperations for Counter {
     /// Tells those who are left on the queue that this is the end; of the shared one it is not.
     ///
     /// C: `eventfd_release`.
-    fn release(&self, _access: Access) {
+    fn release(&self, _access: Access, _inode_goes: bool) {
         if !self.entry.beside().shared {
             self.wqh.wake(&Wake::one().key(PollEvent::Hup));
         }
@@ -359,7 +359,7 @@ impl FileOperations for Tallied {
         self.counter.show_fdinfo(m, file);
     }
 
-    fn release(&self, access: Access) {
-        self.counter.release(access);
+    fn release(&self, access: Access, inode_goes: bool) {
+        self.counter.release(access, inode_goes);
     }
 }

@@ -243,7 +243,7 @@ impl Pipe {
         }
         let account = Account::open(&self.limits())?;
         // Both the task that clears the ring and the task that starts it anew hold both claims, so neither can interrupt
-        // the other. The last to close an empty ring clears nothing.
+        // the other.
         self.ring.both(Patience::Killable, |both| {
             let mut charge = account.charge()?;
             if self.rd_wait.lock().files == 0 && charge.pages() != self.ring.max_usage() {
@@ -263,20 +263,21 @@ impl Pipe {
     ///
     /// C: `put_pipe_info`.
     fn leave(&self) {
-        let left = self.try_leave(self.rd_wait.lock());
+        let left = self.try_leave(self.rd_wait.lock(), false);
         self.finish_leaving(left);
     }
 
     /// Takes a file away, unless that is the last one and somebody is at the ring.
     #[inline]
-    fn try_leave(&self, mut holders: Guard<'_, Holders>) -> Left {
+    fn try_leave(&self, mut holders: Guard<'_, Holders>, inode_goes: bool) -> Left {
         if holders.files > 1 {
             holders.files -= 1;
             return Left::Others;
         }
         // Nobody else has it open. A task that is just opening it either has the claims already, or finds that there is
-        // no file. An empty ring's memory stays for the next task to open it, or is freed with it.
-        if self.ring.is_idle() && self.ring.max_usage() <= DEFAULT_PAGES {
+        // no file. Without an inode there is nothing to open, and an empty ring's memory is freed with the ring.
+        let has_memory = !inode_goes && !self.ring.is_pristine();
+        if self.ring.is_idle() && !has_memory && self.ring.max_usage() <= DEFAULT_PAGES {
             return Left::Nobody(self.end(&mut holders));
         }
         self.try_clear(holders)
@@ -1065,7 +1066,7 @@ impl FileOperations for Pipe {
     ///
     /// C: `pipe_release`.
     #[inline(always)]
-    fn release(&self, access: Access) {
+    fn release(&self, access: Access, inode_goes: bool) {
         let mut holders = self.rd_wait.lock();
         let readers = self.readers.load(Relaxed) - u32::from(access.read);
         let writers = self.writers.load(Relaxed) - u32::from(access.write);
@@ -1080,7 +1081,7 @@ impl FileOperations for Pipe {
         if alone && self.rd_wait.is_active() {
             holders.wake(&Wake::all());
         }
-        let left = self.try_leave(holders);
+        let left = self.try_leave(holders, inode_goes);
         if alone {
             if self.wr_wait.is_active() {
                 self.wr_wait.wake(&Wake::all());

@@ -485,7 +485,7 @@ impl FileOperations for Waitq {
     }
 
     /// Tells those who are left on the queue that this is the end; of the shared one it is not.
-    fn release(&self, _access: Access) {
+    fn release(&self, _access: Access, _inode_goes: bool) {
         if !self.shared {
             self.queue.lock().wake(&Wake::one().key(PollEvent::Hup));
         }
