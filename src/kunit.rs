@@ -11,7 +11,7 @@ use kernel::macros::kunit_tests;
 mod tests {
     use crate::{
         abstractions::{
-            file::{Access, FileOperations},
+            file::{Access, FileOperations, InodeOfReleased},
             poll::{PollEvent, PollEvents},
             wait_queue::kunit::while_polled, //
         },
@@ -36,11 +36,15 @@ mod tests {
         let hup = (1, PollEvents::from(PollEvent::Hup).bits() as usize);
         let counter = Counter::new(0, Mode::Sum, false)?;
         assert_eq!(
-            while_polled(&*counter, || counter.release(ACCESS, false))?,
+            while_polled(&*counter, || counter
+                .release(ACCESS, InodeOfReleased::SHARED))?,
             hup
         );
         let waitq = Waitq::new(0, false)?;
-        assert_eq!(while_polled(&*waitq, || waitq.release(ACCESS, false))?, hup);
+        assert_eq!(
+            while_polled(&*waitq, || waitq.release(ACCESS, InodeOfReleased::SHARED))?,
+            hup
+        );
         Ok(())
     }
 
@@ -48,11 +52,13 @@ mod tests {
     #[test]
     fn release_of_a_shared_one_tells_nobody() -> Result {
         let counter = Counter::new_shared()?;
-        let seen = while_polled(&*counter, || counter.release(ACCESS, false))?;
+        let seen = while_polled(&*counter, || {
+            counter.release(ACCESS, InodeOfReleased::SHARED)
+        })?;
         assert_eq!(seen, (0, 0));
         let waitq = Waitq::new_shared()?;
         assert_eq!(
-            while_polled(&*waitq, || waitq.release(ACCESS, false))?,
+            while_polled(&*waitq, || waitq.release(ACCESS, InodeOfReleased::SHARED))?,
             (0, 0)
         );
         Ok(())

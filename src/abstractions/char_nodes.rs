@@ -338,7 +338,7 @@ mod tests {
     use crate::{
         abstractions::{
             anon_file::AnonFiles,
-            file::{close, Access, FileOperations, Seek},
+            file::{close, Access, FileOperations, InodeOfReleased, Seek},
             open::Opening, //
         },
         bindings, //
@@ -384,7 +384,7 @@ mod tests {
         const NOWAIT: bool = true;
         const SEEK: Seek = Seek::Refused;
 
-        fn release(&self, _access: Access, _inode_goes: bool) {
+        fn release(&self, _access: Access, _inode: InodeOfReleased<'_>) {
             self.released.add(1, Relaxed);
         }
     }

@@ -20,7 +20,11 @@ use crate::{
     },
     bindings, //
 };
-use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::{self, NonNull}, //
+};
 use kernel::{
     error::{to_result, VTABLE_DEFAULT_ERROR},
     fs::{
@@ -149,11 +153,10 @@ pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// The last reference to a file that was opened for `access` is gone. Nobody polls it any more. `inode_goes` tells
-    /// that the inode, which is that of this object alone, goes with the file: nothing else leads to it.
+    /// The last reference to a file that was opened for `access` is gone. Nobody polls it any more.
     ///
     /// The file is not passed: from a `LocalFile` another reference could be taken.
-    fn release(&self, _access: Access, _inode_goes: bool) {}
+    fn release(&self, _access: Access, _inode: InodeOfReleased<'_>) {}
 
     /// Prints lines of `/proc/PID/fdinfo/FD`.
     fn show_fdinfo(&self, _m: &SeqFile, _file: &LocalFile) {
@@ -177,6 +180,33 @@ impl Access {
             read: mode & bindings::FMODE_READ != 0,
             write: mode & bindings::FMODE_WRITE != 0,
         }
+    }
+}
+
+/// The inode of a file that is being released.
+///
+/// # Invariants
+///
+/// Holds such a file, or null.
+#[derive(Clone, Copy)]
+pub(crate) struct InodeOfReleased<'a>(*mut kernel::bindings::file, PhantomData<&'a ()>);
+
+impl InodeOfReleased<'_> {
+    /// One that other objects have, too.
+    pub(crate) const SHARED: Self = Self(ptr::null_mut(), PhantomData);
+
+    /// # Safety
+    ///
+    /// The file is being released for as long as the returned value exists.
+    pub(super) unsafe fn new(file: *mut kernel::bindings::file) -> Self {
+        // INVARIANT: By the function's requirements.
+        Self(file, PhantomData)
+    }
+
+    /// Returns whether the inode goes with the file: it is that of one object alone, and nothing else leads to it.
+    pub(crate) fn goes(self) -> bool {
+        // SAFETY: By the type invariants, the file is valid, and has its dentry and its inode.
+        !self.0.is_null() && unsafe { bindings::inode_goes_with(self.0) }
     }
 }
 
@@ -334,7 +364,7 @@ pub(super) unsafe extern "C" fn release<H: Holder>(
     // SAFETY: Nobody else uses the file any more. Its reference to the object, made by
     // `into_foreign`, is taken back this once.
     let (object, mode) = unsafe { (H::from_foreign((*file).private_data), (*file).f_mode) };
-    object.release(Access::from_mode(mode), false);
+    object.release(Access::from_mode(mode), InodeOfReleased::SHARED);
     0
 }
 

@@ -12,7 +12,7 @@
 
 use crate::{
     abstractions::{
-        file::{Access, FileOperations, FileVtable, Holder},
+        file::{Access, FileOperations, FileVtable, Holder, InodeOfReleased},
         module,
         open::{self, Openable},
         path_file, //
@@ -198,14 +198,14 @@ impl<H: Holder<Object: Openable>> InodeVtable<H> {
         file: *mut kernel::bindings::file,
     ) -> c_int {
         // SAFETY: The file still holds the inode, and that a reference to the object.
-        let (object, mode, inode_goes) = unsafe {
+        let (object, mode, inode) = unsafe {
             (
                 Arc::<H::Object>::borrow((*file).private_data),
                 (*file).f_mode,
-                bindings::inode_goes_with(file),
+                InodeOfReleased::new(file),
             )
         };
-        object.release(Access::from_mode(mode), inode_goes);
+        object.release(Access::from_mode(mode), inode);
         0
     }
 }
@@ -449,9 +449,9 @@ mod tests {
         const NOWAIT: bool = true;
         const SEEK: Seek = Seek::Refused;
 
-        fn release(&self, access: Access, inode_goes: bool) {
+        fn release(&self, access: Access, inode: InodeOfReleased<'_>) {
             self.0.released(access).add(1, Relaxed);
-            self.0.inode_went.store(inode_goes, Relaxed);
+            self.0.inode_went.store(inode.goes(), Relaxed);
         }
     }
 

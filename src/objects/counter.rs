@@ -8,7 +8,7 @@
 use crate::{
     abstractions::{
         anon_file::AnonFiles,
-        file::{Access, FileOperations, IoRequest, Seek},
+        file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
         live::{self, impl_live},
         poll::{PollEvent, PollEvents, PollTable},
         stream::{Destination, Source},
@@ -289,7 +289,7 @@ impl FileOperations for Counter {
     /// Tells those who are left on the queue that this is the end; of the shared one it is not.
     ///
     /// C: `eventfd_release`.
-    fn release(&self, _access: Access, _inode_goes: bool) {
+    fn release(&self, _access: Access, _inode: InodeOfReleased<'_>) {
         if !self.entry.beside().shared {
             self.wqh.wake(&Wake::one().key(PollEvent::Hup));
         }
@@ -359,7 +359,7 @@ impl FileOperations for Tallied {
         self.counter.show_fdinfo(m, file);
     }
 
-    fn release(&self, access: Access, inode_goes: bool) {
-        self.counter.release(access, inode_goes);
+    fn release(&self, access: Access, inode: InodeOfReleased<'_>) {
+        self.counter.release(access, inode);
     }
 }

@@ -28,6 +28,7 @@ use crate::{
             written,
             Access,
             FileOperations,
+            InodeOfReleased,
             IoRequest,
             Seek, //
         },
@@ -263,28 +264,31 @@ impl Pipe {
     ///
     /// C: `put_pipe_info`.
     fn leave(&self) {
-        let left = self.try_leave(self.rd_wait.lock(), false);
+        let left = self.try_leave(self.rd_wait.lock(), InodeOfReleased::SHARED);
         self.finish_leaving(left);
     }
 
     /// Takes a file away, unless that is the last one and somebody is at the ring.
     #[inline]
-    fn try_leave(&self, mut holders: Guard<'_, Holders>, inode_goes: bool) -> Left {
+    fn try_leave(&self, mut holders: Guard<'_, Holders>, inode: InodeOfReleased<'_>) -> Left {
         if holders.files > 1 {
             holders.files -= 1;
             return Left::Others;
         }
         // Nobody else has it open. A task that is just opening it either has the claims already, or finds that there is
-        // no file. Without an inode there is nothing to open, and an empty ring's memory is freed with the ring.
-        let has_memory = !inode_goes && !self.ring.is_pristine();
-        if self.ring.is_idle() && !has_memory && self.ring.max_usage() <= DEFAULT_PAGES {
+        // no file.
+        if self.ring.is_pristine() && self.ring.max_usage() <= DEFAULT_PAGES {
             return Left::Nobody(self.end(&mut holders));
         }
-        self.try_clear(holders)
+        self.try_clear(holders, inode)
     }
 
     #[inline(never)]
-    fn try_clear(&self, holders: Guard<'_, Holders>) -> Left {
+    fn try_clear(&self, mut holders: Guard<'_, Holders>, inode: InodeOfReleased<'_>) -> Left {
+        // Without an inode nobody can open it, and an empty ring's memory is freed with the ring.
+        if self.ring.is_idle() && self.ring.max_usage() <= DEFAULT_PAGES && inode.goes() {
+            return Left::Nobody(self.end(&mut holders));
+        }
         let left = self.ring.try_both(|both| self.clear(both, holders));
         left.unwrap_or(Left::ToClear)
     }
@@ -1066,7 +1070,7 @@ impl FileOperations for Pipe {
     ///
     /// C: `pipe_release`.
     #[inline(always)]
-    fn release(&self, access: Access, inode_goes: bool) {
+    fn release(&self, access: Access, inode: InodeOfReleased<'_>) {
         let mut holders = self.rd_wait.lock();
         let readers = self.readers.load(Relaxed) - u32::from(access.read);
         let writers = self.writers.load(Relaxed) - u32::from(access.write);
@@ -1081,7 +1085,7 @@ impl FileOperations for Pipe {
         if alone && self.rd_wait.is_active() {
             holders.wake(&Wake::all());
         }
-        let left = self.try_leave(holders, inode_goes);
+        let left = self.try_leave(holders, inode);
         if alone {
             if self.wr_wait.is_active() {
                 self.wr_wait.wake(&Wake::all());

@@ -9,7 +9,7 @@
 use crate::{
     abstractions::{
         anon_file::AnonFiles,
-        file::{Access, FileOperations, IoRequest, Seek},
+        file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
         live::{self, impl_live},
         poll::{PollEvent, PollEvents, PollTable},
         stream::{Destination, Source},
@@ -485,7 +485,7 @@ impl FileOperations for Waitq {
     }
 
     /// Tells those who are left on the queue that this is the end; of the shared one it is not.
-    fn release(&self, _access: Access, _inode_goes: bool) {
+    fn release(&self, _access: Access, _inode: InodeOfReleased<'_>) {
         if !self.shared {
             self.queue.lock().wake(&Wake::one().key(PollEvent::Hup));
         }

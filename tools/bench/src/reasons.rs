@@ -11,10 +11,10 @@ const REASONS: &[(&str, &str, &str)] = &[
          before it takes the lock, which its waker may have: with many readers only one of whom finds something, that counts",
     ),
     (
-        "counter/open+create+close",
         "",
+        "/open+create+close",
         "an open factory refers to the module, to its user's account of pipes and to the list of FIFOs, where `/dev/null` \
-         has no state; the counter alone costs less",
+         has no state; the object alone costs less",
     ),
     (
         "waitq/write, 1 entries",
