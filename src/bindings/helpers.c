@@ -74,7 +74,7 @@ __helper bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb)
 __helper void ipcdemo_helper_set_in_eventfd(bool in_eventfd)
 {
 #ifdef CONFIG_EVENTFD
-	/* An instruction that sets a bit in memory, not one more for each bit that was read before. */
+	/* So that the bit is set in memory, and not by way of a register. */
 	barrier();
 	current->in_eventfd = in_eventfd;
 #endif
