@@ -21,7 +21,7 @@ closing() {
 		passed=$((passed + p)) failed=$((failed + f))
 	done
 	((status == 0 || failed > 0)) || failed=1
-	slowest
+	slowest || say "  the slowest tests cannot be told"
 	printf '%d passed, %d failed\n' "$passed" "$failed"
 	((failed == 0 && passed > 0)) || exit "$((status > 0 ? status : 1))"
 }
@@ -31,7 +31,7 @@ trap closing EXIT
 slowest() {
 	local time name
 	[ -z "$(find "$out" -name '*.times')" ] || say "the slowest tests:"
-	find "$out" -name '*.times' -exec cat {} + | sort -rn | head -n 10 | while read -r time name; do
+	find "$out" -name '*.times' -exec cat {} + | sort -rn | sed -n 1,10p | while read -r time name; do
 		printf '%8.1f s  %s\n' "$time" "$name" >&2
 	done
 }
