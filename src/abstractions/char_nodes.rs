@@ -33,11 +33,11 @@ use kernel::{
 
 /// An object that character devices can be made of.
 pub(crate) trait Nodes: Openable {
-    /// What is behind the devices, each under its minor number and one.
+    /// The objects and their devices, each under its minor number and one.
     fn nodes() -> &'static Registry<Behind<Self>>;
 }
 
-/// What is behind a device: an object, and the device itself.
+/// An object, and the device that leads to it.
 pub(crate) struct Behind<T> {
     object: Arc<T>,
     /// The address of its `struct cdev`, to be compared: another device may get its number.
@@ -223,8 +223,8 @@ impl<T: Nodes> CharRegion<T> {
                 (*inode).__bindgen_anon_5.i_cdev.addr(),
             )
         };
-        // An inode that was opened before goes on to lead to its device, as long as somebody has that open. If the
-        // node was removed, its number may be another's.
+        // An inode goes on to lead to the device that it was opened for, as long as somebody has that open. If the node
+        // was removed meanwhile, its number may be another's.
         let Some(behind) = T::nodes()
             .get(minor + 1)
             .filter(|behind| behind.cdev == cdev)

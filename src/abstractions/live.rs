@@ -185,7 +185,7 @@ impl<T: Live> List<T> {
     }
 }
 
-/// What is on a list.
+/// The content of a list.
 ///
 /// # Invariants
 ///
@@ -368,7 +368,8 @@ pub(crate) fn add<T: Live>(object: Arc<T>) -> Result<Listed<T>> {
                 return Err(EBUSY);
             }
             let chunks = T::list().chunks(&mut lock).get_or_insert_with(Chunks::new);
-            if let Some(new) = memory.take() {
+            // Another task may have been faster.
+            if let Some(new) = memory.take_if(|_| chunks.used == CHUNK) {
                 memory = chunks.extend(new).err();
             }
             // SAFETY: The pointer is the `Arc`'s, and what is returned refers to the object.
