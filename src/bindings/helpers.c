@@ -74,8 +74,6 @@ __helper bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb)
 __helper void ipcdemo_helper_set_in_eventfd(bool in_eventfd)
 {
 #ifdef CONFIG_EVENTFD
-	/* So that the bit is set in memory, and not by way of a register. */
-	barrier();
 	current->in_eventfd = in_eventfd;
 #endif
 }
