@@ -110,16 +110,13 @@ impl Drop for AnonFiles {
 #[kunit_tests(ipcdemo_anon_file)]
 mod tests {
     use super::*;
-    use crate::{
-        abstractions::{
-            file::{close, FileOperations, IoRequest, Seek},
-            stream::Destination, //
-        },
-        LocalModule, //
+    use crate::abstractions::{
+        file::{close, FileOperations, IoRequest, Seek},
+        module::references,
+        stream::Destination, //
     };
     use core::ptr::NonNull;
     use kernel::{
-        module::this_module,
         sync::Arc,
         types::ForeignOwnable, //
     };
@@ -134,12 +131,6 @@ mod tests {
         fn read(&self, _request: &IoRequest<'_>, _to: &mut impl Destination) -> Result<usize> {
             Ok(0)
         }
-    }
-
-    /// How many references there are to the module.
-    fn references() -> c_int {
-        // SAFETY: The module is valid.
-        unsafe { kernel::bindings::module_refcount(this_module::<LocalModule>().as_ptr()) }
     }
 
     fn path(file: &File) -> *const kernel::bindings::path {

@@ -57,13 +57,7 @@ serial! {
         assert_eq!(watch.events(), [ReadFlags::CLOSE_NOWRITE, ReadFlags::CLOSE_WRITE]);
         assert_eq!(unload(), Err(Errno::AGAIN));
         drop(watch);
-        until("the module is gone", || match unload() {
-            Ok(()) => true,
-            Err(error) => {
-                assert_eq!(error, Errno::AGAIN);
-                false
-            }
-        });
+        unload_at_last();
         load();
     }
 
@@ -145,13 +139,7 @@ serial! {
             let (reader, writer) = pipe();
             until("they were seen", || looks.load(Ordering::Relaxed) > before + 1);
             drop((reader, writer));
-            until("the module is gone", || match unload() {
-                Ok(()) => true,
-                Err(error) => {
-                    assert_eq!(error, Errno::AGAIN);
-                    false
-                }
-            });
+            unload_at_last();
             load();
         }
         stop.store(true, Ordering::Relaxed);
@@ -311,4 +299,15 @@ fn load() {
 
 fn last_error() -> Errno {
     Errno::from_io_error(&Error::last_os_error()).unwrap()
+}
+
+/// Unloads the module once nobody has it in use.
+fn unload_at_last() {
+    until("the module is gone", || match unload() {
+        Ok(()) => true,
+        Err(error) => {
+            assert_eq!(error, Errno::AGAIN);
+            false
+        }
+    });
 }
