@@ -526,21 +526,38 @@ mod tests {
         Ok(())
     }
 
-    /// A wake function that wakes others is still one of a wake-up when it has done so.
+    /// The entries behind one whose function wakes others are still told that this is a wake-up.
     #[test]
     fn a_wake_up_within_a_wake_up_leaves_the_mark() -> Result {
-        let inner = queue()?;
-        let mut seen = None;
-        with_foreign(&inner, Head, 1, || {
-            // SAFETY: The current task may set its own mark.
-            unsafe { bindings::set_in_eventfd(true) };
-            inner.lock().wake(&Wake::one());
-            let left = is_in_eventfd();
-            // SAFETY: As above.
-            unsafe { bindings::set_in_eventfd(false) };
-            seen = Some(left);
+        let queue = queue()?;
+        let others = Arc::pin_init(
+            new_wait_queue!(0u32, "ipcdemo_wait_queue_others"),
+            GFP_KERNEL,
+        )?;
+        let behind = Foreign::new(0);
+        let judge = |_: &Call<'_>| {
+            others.lock().wake(&Wake::one());
+            Verdict::Ignore
+        };
+        let wait = Wait::uninterruptible().priority().function(&judge);
+        let mut looks = 0;
+        let inner = with_foreign(&others, Head, 0, || {
+            // SAFETY: The entry is valid, and off the queue before its frame is gone.
+            unsafe {
+                kernel::bindings::add_wait_queue(queue.as_raw(), behind.entry.get());
+                let _ = queue.wait_until(&wait.until(Some(Deadline::at(0))), || {
+                    looks += 1;
+                    if looks == 1 {
+                        queue.wake(&Wake::one());
+                    }
+                    None::<()>
+                });
+                kernel::bindings::remove_wait_queue(queue.as_raw(), behind.entry.get());
+            }
         });
-        assert!(seen == Some(true));
+        assert_eq!((inner.0, behind.seen().0), (1, 1));
+        assert!(behind.in_eventfd.load(Relaxed));
+        assert!(!is_in_eventfd());
         Ok(())
     }
 

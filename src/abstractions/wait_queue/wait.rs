@@ -490,9 +490,13 @@ impl<'a> TaskEntry<'a> {
         counted: bool,
         progress: impl FnOnce() -> Option<Report>,
     ) -> c_int {
-        // SAFETY: By the function's requirements. The entry's task does not end.
+        // SAFETY: By the function's requirements. The entry's task does not end. The current task may set its own mark.
         unsafe {
-            match judge(&Call::new(key, progress(), (*entry).private.cast())) {
+            let marked = !bindings::eventfd_signal_allowed();
+            let verdict = judge(&Call::new(key, progress(), (*entry).private.cast()));
+            // It may have woken others, and that walk cleared the mark of the one it is called by.
+            bindings::set_in_eventfd(marked);
+            match verdict {
                 Verdict::Ignore => 0,
                 Verdict::Stop => ECANCELED.to_errno(),
                 Verdict::Wake => Self::wake_task(entry, mode, flags, key, counted),

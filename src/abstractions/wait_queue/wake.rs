@@ -13,7 +13,6 @@ use core::{
     ptr, //
 };
 use kernel::{
-    bindings::list_head,
     container_of,
     prelude::*,
     task::{Pid, TASK_NORMAL}, //
@@ -206,77 +205,23 @@ pub(super) unsafe fn walk<const TELL: bool>(
     head: *mut kernel::bindings::wait_queue_head,
     wake: &Wake,
 ) -> Option<Report> {
-    // SAFETY: `head` is valid.
-    let list = unsafe { &raw mut (*head).head };
-    // SAFETY: The list is initialized.
-    let first = unsafe { (*list).next };
-    if ptr::eq(first, list) {
-        return None;
-    }
-    // aio and io_uring may answer a wake-up by signaling an eventfd, which may wake others, and so on until the
-    // stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c.
-    //
-    // SAFETY: No requirements.
-    if !unsafe { bindings::eventfd_signal_allowed() } {
-        let (nr, only) = (wake.nr_exclusive, wake.exclusive_only);
-        // SAFETY: By the function's requirements, and as above.
-        let report = unsafe { walk_nested::<TELL>(head, wake.key, nr, only, wake.flags) };
-        return Some(if TELL { report } else { Report::default() });
-    }
-    // SAFETY: The current task may set its own mark.
-    unsafe { bindings::set_in_eventfd(true) };
-    // SAFETY: By the function's requirements, and as above.
-    let report = unsafe { walk_entries::<TELL>(list, first, wake) };
-    // SAFETY: As above.
-    unsafe { bindings::set_in_eventfd(false) };
-    Some(report)
-}
-
-/// Walks a queue on behalf of a wake function, within another walk: the task has the mark, and keeps it.
-///
-/// It takes a [`Wake`] apart, so that the other walk, which is always taken, need not have one in memory.
-///
-/// # Safety
-///
-/// As [`walk`].
-#[cold]
-#[inline(never)]
-unsafe fn walk_nested<const TELL: bool>(
-    head: *mut kernel::bindings::wait_queue_head,
-    key: PollEvents,
-    nr_exclusive: u32,
-    exclusive_only: bool,
-    flags: c_int,
-) -> Report {
-    let wake = Wake {
-        key,
-        nr_exclusive,
-        exclusive_only,
-        flags,
-    };
-    // SAFETY: By the function's requirements.
-    unsafe {
-        let list = &raw mut (*head).head;
-        walk_entries::<TELL>(list, (*list).next, &wake)
-    }
-}
-
-/// Calls the wake functions of the entries from `first` on.
-///
-/// # Safety
-///
-/// As [`walk`]. `list` is that of the head, and `first` the link of its first entry.
-#[inline(always)]
-unsafe fn walk_entries<const TELL: bool>(
-    list: *mut list_head,
-    first: *mut list_head,
-    wake: &Wake,
-) -> Report {
     let mut report = Report::default();
     let mut left = wake.nr_exclusive;
     // The key travels as a pointer: `poll_to_key`.
     let key: *mut c_void = ptr::without_provenance_mut(wake.key.bits() as usize);
-    let mut next = first;
+    // SAFETY: `head` is valid.
+    let list = unsafe { &raw mut (*head).head };
+    // SAFETY: The list is initialized.
+    let mut next = unsafe { (*list).next };
+    if ptr::eq(next, list) {
+        return None;
+    }
+    // aio and io_uring may answer a wake-up by signaling an eventfd, which may wake others, and so on until the
+    // stack is gone. `in_eventfd` tells them to put it off, as in fs/eventfd.c. It is cleared
+    // in the end, so `TaskEntry::ask` sets it anew for the walk that a wake function was called by.
+    //
+    // SAFETY: The current task may set its own mark.
+    unsafe { bindings::set_in_eventfd(true) };
     while !ptr::eq(next, list) {
         // SAFETY: `next` is not the head, so that it is the link of a valid entry.
         let entry = unsafe { container_of!(next, kernel::bindings::wait_queue_entry, entry) };
@@ -332,7 +277,9 @@ unsafe fn walk_entries<const TELL: bool>(
             }
         }
     }
-    report
+    // SAFETY: As above.
+    unsafe { bindings::set_in_eventfd(false) };
+    Some(report)
 }
 
 impl Report {

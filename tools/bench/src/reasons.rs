@@ -17,12 +17,6 @@ const REASONS: &[(&str, &str, &str)] = &[
          has no state; the object alone costs less",
     ),
     (
-        "counter/write, epoll set armed",
-        "",
-        "four instructions tell a wake-up within a wake-up; two of them could be saved, but that takes ten percent more \
-         time by the clock, emulated",
-    ),
-    (
         "waitq/write, 1 entries",
         "",
         "it is fewer instructions, but two are of the dear ones: a wake-up may come from where interrupts are off, so that the \
