@@ -9,13 +9,15 @@
 
 use crate::{
     abstractions::{
-        anon_file::AnonFiles,
-        credentials::{capable, Capability},
-        file::{FileOperations, Seek},
-        live::{self, Live},
-        misc_node::{self, MiscNode, Shared},
-        pipe_fs::PipeFs,
-        user_struct::{request, Request, UserArray, UserStruct, UserStructPtr}, //
+        tables::live::{self, Live},
+        task::credentials::{capable, Capability},
+        vfs::{
+            anon_file::AnonFiles,
+            file::{FileOperations, Seek},
+            misc_node::{self, MiscNode, Shared},
+            pipe_fs::PipeFs,
+            user_struct::{request, Request, UserArray, UserStruct, UserStructPtr},
+        }, //
     },
     algorithms::counter::Mode,
     bindings::{

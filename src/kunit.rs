@@ -11,8 +11,10 @@ use kernel::macros::kunit_tests;
 mod tests {
     use crate::{
         abstractions::{
-            file::{Access, FileOperations, InodeOfReleased},
-            poll::{PollEvent, PollEvents},
+            vfs::{
+                file::{Access, FileOperations, InodeOfReleased},
+                poll::{PollEvent, PollEvents},
+            },
             wait_queue::kunit::while_polled, //
         },
         algorithms::counter::Mode,

@@ -75,7 +75,7 @@ pub(crate) use new_wait_queue;
 /// Its end is no event for those on it: it has to live as long as a file that registers it with a poll
 /// table, and [`PollTable::register`] accepts no other. A [`WaitQueueBox`] can end earlier.
 ///
-/// [`PollTable::register`]: crate::abstractions::poll::PollTable::register
+/// [`PollTable::register`]: crate::abstractions::vfs::poll::PollTable::register
 ///
 /// # Invariants
 ///

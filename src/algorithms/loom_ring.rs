@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A model of `PageRing` (src/abstractions/page_ring.rs), step by step, over the real word.
+//! A model of `PageRing` (src/abstractions/memory/page_ring.rs), step by step, over the real word.
 //!
 //! A page has few bytes, each of which stands for many, and a batch is one buffer. Each is watched by itself, and so is each
 //! field of a slot: loom reports who touches one that somebody else may be using at that moment.

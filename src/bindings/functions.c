@@ -12,9 +12,9 @@
 
 #include "helpers.h"
 
-/* Who is on the lists of those who want SIGIO: src/abstractions/fasync.rs. */
+/* Who is on the lists of those who want SIGIO: src/abstractions/vfs/fasync.rs. */
 DEFINE_MUTEX(ipcdemo_fasync_mutex);
-/* The lists of the live objects: src/abstractions/live.rs. */
+/* The lists of the live objects: src/abstractions/tables/live.rs. */
 DEFINE_SPINLOCK(ipcdemo_live_spinlock);
 
 /* The array has to be of null pointers. */

@@ -7,11 +7,13 @@
 
 use crate::{
     abstractions::{
-        anon_file::AnonFiles,
-        file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
-        live::{self, impl_live},
-        poll::{PollEvent, PollEvents, PollTable},
-        stream::{Destination, Source},
+        tables::live::{self, impl_live},
+        vfs::{
+            anon_file::AnonFiles,
+            file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
+            poll::{PollEvent, PollEvents, PollTable},
+            stream::{Destination, Source},
+        },
         wait_queue::{new_wait_queue, Locked, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::counter::{self, Change, Count, Mode, Upper, Word},

@@ -8,8 +8,8 @@
 
 use crate::{
     abstractions::{
-        char_nodes::{Behind, CharNode, CharRegion, Nodes},
-        registry::Registry, //
+        tables::registry::Registry,
+        vfs::char_nodes::{Behind, CharNode, CharRegion, Nodes}, //
     },
     bindings::IPCDEMO_FIFO_NODES_MAX,
     objects::{pipe::Pipe, pipe_limits::Limits}, //

@@ -4,7 +4,7 @@
 
 #![deny(unsafe_code)]
 
-use crate::abstractions::live;
+use crate::abstractions::tables::live;
 
 pub(crate) mod counter;
 pub(crate) mod fifo;

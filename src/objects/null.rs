@@ -7,10 +7,12 @@
 //! system call on a file costs that copies the same bytes, once, and does nothing else.
 
 use crate::abstractions::{
-    anon_file::AnonFiles,
-    file::{FileOperations, IoRequest, Seek},
-    live::{self, impl_live},
-    stream::{Destination, Source}, //
+    tables::live::{self, impl_live},
+    vfs::{
+        anon_file::AnonFiles,
+        file::{FileOperations, IoRequest, Seek},
+        stream::{Destination, Source},
+    }, //
 };
 use core::mem::MaybeUninit;
 use kernel::{

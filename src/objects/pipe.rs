@@ -18,28 +18,23 @@
 
 use crate::{
     abstractions::{
-        fasync::{fasync_fields, Band, FasyncFields, FasyncQueue},
-        file::{
-            access,
-            accessed,
-            is_nonblocking,
-            is_packetized,
-            pipe_mark,
-            written,
-            Access,
-            FileOperations,
-            InodeOfReleased,
-            IoRequest,
-            Seek, //
+        memory::page_ring::{
+            Both, PageRing, Patience, Published, Reader, Refused, Writer, OWN_SLOTS,
         },
-        live::{self, impl_live},
-        open::{Openable, Opening},
-        page_ring::{Both, PageRing, Patience, Published, Reader, Refused, Writer, OWN_SLOTS},
-        pipe_fs::{self, PipeFs},
-        poll::{PollEvent, PollEvents, PollTable},
-        signal::{send_sigpipe, signal_pending},
-        splice::SplicePipe,
-        stream::{Destination, Filled, Source},
+        tables::live::{self, impl_live},
+        task::signal::{send_sigpipe, signal_pending},
+        vfs::{
+            fasync::{fasync_fields, Band, FasyncFields, FasyncQueue},
+            file::{
+                access, accessed, is_nonblocking, is_packetized, pipe_mark, written, Access,
+                FileOperations, InodeOfReleased, IoRequest, Seek,
+            },
+            open::{Openable, Opening},
+            pipe_fs::{self, PipeFs},
+            poll::{PollEvent, PollEvents, PollTable},
+            splice::SplicePipe,
+            stream::{Destination, Filled, Source},
+        },
         wait_queue::{new_wait_queue, Guard, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::ring::{slots_for, State, BUFFER_MAX},

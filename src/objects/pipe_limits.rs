@@ -8,7 +8,7 @@
 //! Original: `alloc_pipe_info` and what it calls in `fs/pipe.c`, `/proc/sys/fs/pipe-*` in pipe(7).
 
 use crate::{
-    abstractions::credentials::{capable, current_uid, Capability},
+    abstractions::task::credentials::{capable, current_uid, Capability},
     algorithms::ring::{slots_for, BUFFER_MAX}, //
 };
 use core::{mem::replace, ptr};

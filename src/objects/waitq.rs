@@ -8,26 +8,18 @@
 
 use crate::{
     abstractions::{
-        anon_file::AnonFiles,
-        file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
-        live::{self, impl_live},
-        poll::{PollEvent, PollEvents, PollTable},
-        stream::{Destination, Source},
-        user_struct::{request, Request, UserArray, UserStruct, UserStructPtr},
-        wait_queue::{
-            new_wait_queue,
-            Call,
-            Deadline,
-            Kind,
-            Kinds,
-            PassedOn,
-            StoppedBy,
-            Verdict,
-            Wait,
-            WaitQueue,
-            Waited,
-            Wake, //
+        tables::live::{self, impl_live},
+        vfs::{
+            anon_file::AnonFiles,
+            file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
+            poll::{PollEvent, PollEvents, PollTable},
+            stream::{Destination, Source},
+            user_struct::{request, Request, UserArray, UserStruct, UserStructPtr},
         },
+        wait_queue::{
+            new_wait_queue, Call, Deadline, Kind, Kinds, PassedOn, StoppedBy, Verdict, Wait,
+            WaitQueue, Waited, Wake,
+        }, //
     },
     bindings::{
         ipcdemo_wait_args,

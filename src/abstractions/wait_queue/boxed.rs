@@ -22,7 +22,7 @@ use kernel::{
 /// then, on another CPU, may still take the queue's lock: it does so under RCU, so the memory stays
 /// for a grace period. The end itself does not wait for that.
 ///
-/// [`PollTable::register_boxed`]: crate::abstractions::poll::PollTable::register_boxed
+/// [`PollTable::register_boxed`]: crate::abstractions::vfs::poll::PollTable::register_boxed
 ///
 /// C: `signalfd_cleanup` in `fs/signalfd.c`; the handshake at the top of `fs/eventpoll.c`.
 pub(crate) struct WaitQueueBox<T>(ManuallyDrop<Pin<KBox<Inner<T>>>>);

@@ -4,10 +4,10 @@
 
 use super::WaitQueue;
 use crate::{
-    abstractions::{
+    abstractions::vfs::{
         anon_file::AnonFiles,
         file::{close, FileOperations, Seek},
-        poll::PollTable, //
+        poll::PollTable,
     },
     bindings, //
 };
@@ -237,8 +237,8 @@ mod tests {
         *,
     };
     use crate::abstractions::{
-        poll::{PollEvent, PollEvents},
-        wait_queue::{new_wait_queue, *},
+        vfs::poll::{PollEvent, PollEvents},
+        wait_queue::{new_wait_queue, *}, //
     };
     use kernel::{
         cpu::nr_cpu_ids,

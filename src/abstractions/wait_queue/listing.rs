@@ -7,7 +7,7 @@ use super::{
     Guard, //
 };
 use crate::{
-    abstractions::poll::PollEvents,
+    abstractions::vfs::poll::PollEvents,
     bindings, //
 };
 use core::{

@@ -4,7 +4,7 @@
 
 use super::wake::{Call, Report, Verdict, Wake, WakeFunction};
 use crate::{
-    abstractions::poll::PollEvents,
+    abstractions::vfs::poll::PollEvents,
     bindings, //
 };
 use core::{

@@ -4,7 +4,7 @@
 
 use super::wait::{self, TaskEntry};
 use crate::{
-    abstractions::poll::PollEvents,
+    abstractions::vfs::poll::PollEvents,
     bindings, //
 };
 use core::{

@@ -10,10 +10,12 @@
 
 use crate::{
     abstractions::{
-        file::FileVtable,
         module,
-        open::{self, Openable},
-        registry::Registry, //
+        tables::registry::Registry,
+        vfs::{
+            file::FileVtable,
+            open::{self, Openable},
+        }, //
     },
     LocalModule, //
 };
@@ -336,10 +338,10 @@ impl<T: Nodes> Drop for CharNode<T> {
 mod tests {
     use super::*;
     use crate::{
-        abstractions::{
+        abstractions::vfs::{
             anon_file::AnonFiles,
             file::{close, Access, FileOperations, InodeOfReleased, Seek},
-            open::Opening, //
+            open::Opening,
         },
         bindings, //
     };

@@ -5,7 +5,7 @@
 //! C: `copy_struct_from_user` and `copy_struct_to_user` in
 //! [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h).
 
-use crate::abstractions::stream::{Destination, Source, UserBuffer};
+use crate::abstractions::vfs::stream::{Destination, Source, UserBuffer};
 use core::marker::PhantomData;
 use kernel::{
     ioctl::_IOC_SIZE,

@@ -10,8 +10,10 @@
 
 use crate::{
     abstractions::{
-        splice::SharedBytes,
-        stream::{Destination, Filled, Source},
+        vfs::{
+            splice::SharedBytes,
+            stream::{Destination, Filled, Source},
+        },
         wait_queue::{new_wait_queue, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::ring::{

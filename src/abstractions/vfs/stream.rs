@@ -95,7 +95,7 @@ impl<'a, S: Source + ?Sized> Filled<'a, S> {
 
     /// Takes what is left.
     #[inline]
-    pub(super) fn into_inner(self) -> &'a mut S {
+    pub(in crate::abstractions) fn into_inner(self) -> &'a mut S {
         self.0
     }
 }

@@ -32,7 +32,11 @@ impl SharedBytes {
     ///
     /// - Somebody holds a reference to `page` during the call.
     /// - The bytes are as the type invariants say.
-    pub(super) unsafe fn get(page: NonNull<kernel::bindings::page>, offset: u32, len: u32) -> Self {
+    pub(in crate::abstractions) unsafe fn get(
+        page: NonNull<kernel::bindings::page>,
+        offset: u32,
+        len: u32,
+    ) -> Self {
         // SAFETY: By the function's requirements, the page is there.
         unsafe { bindings::get_page(page.as_ptr()) };
         // INVARIANT: The count is one higher, and this is whose it is; the rest is required.

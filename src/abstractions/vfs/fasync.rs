@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
-use crate::{abstractions::file::Access, bindings};
+use crate::{abstractions::vfs::file::Access, bindings};
 use core::{marker::PhantomData, ptr};
 use kernel::{
     macros::kunit_tests,
@@ -144,7 +144,7 @@ impl<T> FasyncFields<T> {
 /// [`FasyncQueue`]s.
 macro_rules! fasync_fields {
     ($object:ty { read: $read:ident, write: $write:ident }) => {{
-        use $crate::abstractions::fasync::{FasyncFields, FasyncQueue};
+        use $crate::abstractions::vfs::fasync::{FasyncFields, FasyncQueue};
 
         // Both are aligned.
         const _: fn(&$object) = |object| {
@@ -218,9 +218,9 @@ impl FasyncQueues<'_> {
 #[kunit_tests(ipcdemo_fasync)]
 mod tests {
     use super::*;
-    use crate::abstractions::{
+    use crate::abstractions::vfs::{
         anon_file::AnonFiles,
-        file::{close, FileOperations, Seek}, //
+        file::{close, FileOperations, Seek},
     };
     use kernel::{
         fs::File,

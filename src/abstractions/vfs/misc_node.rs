@@ -5,8 +5,8 @@
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h).
 
 use crate::abstractions::{
-    file::{FileOperations, FileVtable},
-    module, //
+    module,
+    vfs::file::{FileOperations, FileVtable}, //
 };
 use kernel::{
     error::to_result,

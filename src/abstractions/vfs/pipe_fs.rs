@@ -12,10 +12,12 @@
 
 use crate::{
     abstractions::{
-        file::{Access, FileOperations, FileVtable, Holder, InodeOfReleased},
         module,
-        open::{self, Openable},
-        path_file, //
+        vfs::{
+            file::{Access, FileOperations, FileVtable, Holder, InodeOfReleased},
+            open::{self, Openable},
+            path_file,
+        }, //
     },
     bindings,
     LocalModule, //
@@ -390,9 +392,9 @@ pub(crate) fn create<H: Holder<Object: Openable>>(
 #[kunit_tests(ipcdemo_pipe_fs)]
 mod tests {
     use super::*;
-    use crate::abstractions::{
+    use crate::abstractions::vfs::{
         file::{access, close, pipe_mark, Seek},
-        open::Opening, //
+        open::Opening,
     };
     use kernel::{
         str::CString,

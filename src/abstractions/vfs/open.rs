@@ -5,7 +5,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use crate::{
-    abstractions::file::{Access, FileOperations},
+    abstractions::vfs::file::{Access, FileOperations},
     bindings, //
 };
 use core::marker::PhantomData;
@@ -50,7 +50,7 @@ impl Opening<'_> {
 
     /// Leaves a number with the file, for [`pipe_mark`] to tell. Until then it is 0.
     ///
-    /// [`pipe_mark`]: crate::abstractions::file::pipe_mark
+    /// [`pipe_mark`]: crate::abstractions::vfs::file::pipe_mark
     pub(crate) fn set_mark(&self, mark: u64) {
         // SAFETY: By the type invariants, the file is valid, and this thread alone uses it. The mark
         // shares its place with `f_pos_lock`, the lock of the position of files that have
@@ -88,7 +88,7 @@ pub(super) unsafe fn begin<'a>(
 ///   has no object so far.
 /// - `object` is what those operations expect.
 ///
-/// [`FileVtable<T>`]: crate::abstractions::file::FileVtable
+/// [`FileVtable<T>`]: crate::abstractions::vfs::file::FileVtable
 pub(super) unsafe fn finish<T: Openable>(file: *mut kernel::bindings::file, object: *mut c_void) {
     // SAFETY: By the function's requirements.
     unsafe {
@@ -106,7 +106,7 @@ pub(super) unsafe fn finish<T: Openable>(file: *mut kernel::bindings::file, obje
 /// To be called with the arguments of `file_operations.open`, for operations that are those of
 /// [`FileVtable<T>`] but for `open`.
 ///
-/// [`FileVtable<T>`]: crate::abstractions::file::FileVtable
+/// [`FileVtable<T>`]: crate::abstractions::vfs::file::FileVtable
 pub(super) unsafe fn open<T: Openable>(
     inode: *mut kernel::bindings::inode,
     file: *mut kernel::bindings::file,

@@ -5,7 +5,7 @@
 //! C header: [`include/linux/file.h`](srctree/include/linux/file.h).
 
 use crate::{
-    abstractions::file::{FileOperations, FileVtable},
+    abstractions::vfs::file::{FileOperations, FileVtable},
     bindings, //
 };
 use core::ptr::NonNull;

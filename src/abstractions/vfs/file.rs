@@ -12,11 +12,13 @@
 
 use crate::{
     abstractions::{
-        fasync::FasyncFields,
-        live::{Listed, Live},
-        poll::{PollEvents, PollTable},
-        splice::SplicePipe,
-        stream::{Destination, Source, UserBuffer}, //
+        tables::live::{Listed, Live},
+        vfs::{
+            fasync::FasyncFields,
+            poll::{PollEvents, PollTable},
+            splice::SplicePipe,
+            stream::{Destination, Source, UserBuffer},
+        }, //
     },
     bindings, //
 };
@@ -65,7 +67,7 @@ pub(crate) enum Seek {
 /// | `ioctl`, `mmap`, `llseek` | never elsewhere |
 ///
 /// So whatever may be called in `release` must not take a task's memory or namespaces for granted: in this room,
-/// [`Deadline`](super::wait_queue::Deadline) takes the clock as it is outside of any time namespace then.
+/// [`Deadline`](crate::abstractions::wait_queue::Deadline) takes the clock as it is outside of any time namespace then.
 #[vtable]
 pub(crate) trait FileOperations: Send + Sync + Sized + 'static {
     /// Whether reading and writing honor a [request](IoRequest) not to block: `FMODE_NOWAIT`,
@@ -278,7 +280,7 @@ pub(crate) fn access(file: &LocalFile) -> Access {
 
 /// What [`Opening::set_mark`] left with the file, 0 unless it was called: `f_pipe`.
 ///
-/// [`Opening::set_mark`]: crate::abstractions::open::Opening::set_mark
+/// [`Opening::set_mark`]: crate::abstractions::vfs::open::Opening::set_mark
 pub(crate) fn pipe_mark(file: &LocalFile) -> u64 {
     if mode(file) & bindings::FMODE_STREAM == 0 {
         return 0;

@@ -48,7 +48,7 @@ pub(crate) unsafe trait Live: Send + Sync + Sized + 'static {
 /// number if so it is told.
 macro_rules! impl_live {
     ($object:ty, $entry:ident) => {
-        $crate::abstractions::live::impl_live!($object, $entry, ());
+        $crate::abstractions::tables::live::impl_live!($object, $entry, ());
     };
     ($object:ty, $entry:ident, $beside:ty) => {
         // It is a field, and not one of what the object leads to; and it is aligned.
@@ -59,12 +59,12 @@ macro_rules! impl_live {
 
         #[allow(unsafe_code, reason = "the field is what the trait asks for")]
         // SAFETY: The entry is a field of the object, and the list a static.
-        unsafe impl $crate::abstractions::live::Live for $object {
+        unsafe impl $crate::abstractions::tables::live::Live for $object {
             type Beside = $beside;
 
             #[inline]
-            fn entry(&self) -> &$crate::abstractions::live::Entry<Self, $beside> {
-                let entry: *const $crate::abstractions::live::Entry<Self, $beside> =
+            fn entry(&self) -> &$crate::abstractions::tables::live::Entry<Self, $beside> {
+                let entry: *const $crate::abstractions::tables::live::Entry<Self, $beside> =
                     &raw const self.$entry;
                 // SAFETY: It is a part of what `self` refers to: a raw pointer does not coerce from one to
                 // an entry elsewhere, as a reference would.
@@ -72,9 +72,9 @@ macro_rules! impl_live {
             }
 
             #[inline]
-            fn list() -> &'static $crate::abstractions::live::List<Self> {
-                static LIST: $crate::abstractions::live::List<$object> =
-                    $crate::abstractions::live::List::new();
+            fn list() -> &'static $crate::abstractions::tables::live::List<Self> {
+                static LIST: $crate::abstractions::tables::live::List<$object> =
+                    $crate::abstractions::tables::live::List::new();
                 &LIST
             }
         }

@@ -5,9 +5,9 @@
 //! C headers: [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h).
 
 use crate::{
-    abstractions::{
+    abstractions::vfs::{
         file::{release, FileVtable, Holder},
-        path_file, //
+        path_file,
     },
     bindings, //
 };
@@ -111,9 +111,11 @@ impl Drop for AnonFiles {
 mod tests {
     use super::*;
     use crate::abstractions::{
-        file::{close, FileOperations, IoRequest, Seek},
         module::references,
-        stream::Destination, //
+        vfs::{
+            file::{close, FileOperations, IoRequest, Seek},
+            stream::Destination,
+        }, //
     };
     use core::ptr::NonNull;
     use kernel::{
