@@ -56,7 +56,7 @@ module! {
 struct IpcDemo {
     #[pin]
     nodes: device::Nodes,
-    objects: objects::Objects,
+    lists: device::Lists,
     init: Init,
 }
 
@@ -70,7 +70,7 @@ impl kernel::InPlaceModule for IpcDemo {
             })?;
             Ok(try_pin_init!(Self {
                 init: Init::begin(),
-                objects: objects::Objects,
+                lists: device::Lists,
                 nodes <- device::Nodes::register(limits),
             }))
         })

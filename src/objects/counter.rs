@@ -13,12 +13,20 @@ use crate::{
             file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
             poll::{PollEvent, PollEvents, PollTable},
             stream::{Destination, Source},
+            user_struct::{impl_user_struct, UserStructPtr},
         },
         wait_queue::{new_wait_queue, Locked, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::counter::{self, Change, Count, Mode, Upper, Word},
-    bindings::IPCDEMO_WAITERS_COUNTED,
-    objects::tally::Tally, //
+    bindings::{
+        ipcdemo_counter_args, ipcdemo_object, IPCDEMO_CLOEXEC, IPCDEMO_COUNTER_SEMAPHORE,
+        IPCDEMO_COUNTER_SIZE_VER0, IPCDEMO_IOC_COUNTER, IPCDEMO_KIND_COUNTER, IPCDEMO_NONBLOCK,
+        IPCDEMO_WAITERS_COUNTED,
+    },
+    objects::{
+        product::{publish, Client, Product},
+        tally::Tally,
+    }, //
 };
 use kernel::{
     fs::{File, LocalFile},
@@ -27,6 +35,7 @@ use kernel::{
     seq_print,
     sync::{aref::ARef, Arc}, //
 };
+use zerocopy::FromZeros;
 
 /// A counter: the card's `eventfd_ctx`.
 ///
@@ -61,12 +70,7 @@ impl Counter {
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
     ///
     /// C: `do_eventfd`.
-    pub(crate) fn create(
-        files: &AnonFiles,
-        count: u32,
-        mode: Mode,
-        open_flags: u32,
-    ) -> Result<ARef<File>> {
+    fn create(files: &AnonFiles, count: u32, mode: Mode, open_flags: u32) -> Result<ARef<File>> {
         let counter = live::add(Self::new(count, mode, false)?)?;
         files.create(counter, open_flags)
     }
@@ -74,7 +78,7 @@ impl Counter {
     /// Makes one, and a file on it whose reads, writes and wake-ups are added up.
     ///
     /// Context and errors as in [`Counter::create`].
-    pub(crate) fn create_tallied(
+    fn create_tallied(
         files: &AnonFiles,
         count: u32,
         mode: Mode,
@@ -111,6 +115,57 @@ impl Counter {
             }),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+}
+
+impl_user_struct!(ipcdemo_counter_args: IPCDEMO_COUNTER_SIZE_VER0);
+
+impl Product for Counter {
+    const KIND: u32 = IPCDEMO_KIND_COUNTER;
+    const MAKE: u32 = IPCDEMO_IOC_COUNTER;
+    const TALLIED: bool = true;
+    type Shop = AnonFiles;
+
+    fn shop() -> Result<AnonFiles> {
+        AnonFiles::new(c"[ipcdemo-counter]")
+    }
+
+    /// C: `do_eventfd` in `fs/eventfd.c`.
+    fn make(files: &AnonFiles, client: &Client, ptr: &UserStructPtr) -> Result {
+        let args: ipcdemo_counter_args = ptr.read()?;
+        let known = IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_COUNTER_SEMAPHORE;
+        if args.flags & !known != 0 || args.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let mode = if args.flags & IPCDEMO_COUNTER_SEMAPHORE != 0 {
+            Mode::Semaphore
+        } else {
+            Mode::Sum
+        };
+        let (count, flags) = (args.initval, args.flags);
+        publish(
+            flags,
+            || match &client.tally {
+                None => Self::create(files, count, mode, flags),
+                Some(tally) => Self::create_tallied(files, count, mode, flags, tally),
+            },
+            |fd| ptr.write(&ipcdemo_counter_args { fd, ..args }),
+        )
+    }
+
+    fn describe(&self) -> ipcdemo_object {
+        ipcdemo_object {
+            value: self.count(),
+            flags: match self.mode() {
+                Mode::Sum => 0,
+                Mode::Semaphore => IPCDEMO_COUNTER_SEMAPHORE,
+            },
+            waiters: self
+                .wqh
+                .lock()
+                .count_entries(IPCDEMO_WAITERS_COUNTED as usize) as u32,
+            ..FromZeros::new_zeroed()
+        }
     }
 }
 
@@ -167,20 +222,13 @@ impl counter::Counter for Counter {
 
 impl Counter {
     /// What a read takes.
-    pub(crate) fn mode(&self) -> Mode {
+    fn mode(&self) -> Mode {
         self.entry.beside().mode
     }
 
     /// The count.
-    pub(crate) fn count(&self) -> u64 {
+    fn count(&self) -> u64 {
         counter::get(self).get()
-    }
-
-    /// How many entries are on the queue, up to `IPCDEMO_WAITERS_COUNTED`.
-    pub(crate) fn count_waiters(&self) -> usize {
-        self.wqh
-            .lock()
-            .count_entries(IPCDEMO_WAITERS_COUNTED as usize)
     }
 }
 

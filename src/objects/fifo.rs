@@ -9,9 +9,13 @@
 use crate::{
     abstractions::{
         tables::registry::Registry,
-        vfs::char_nodes::{Behind, CharNode, CharRegion, Nodes}, //
+        task::credentials::{capable, Capability},
+        vfs::{
+            char_nodes::{Behind, CharNode, CharRegion, Nodes},
+            user_struct::{impl_user_struct, UserStructPtr},
+        }, //
     },
-    bindings::IPCDEMO_FIFO_NODES_MAX,
+    bindings::{ipcdemo_fifo_args, IPCDEMO_FIFO_NODES_MAX, IPCDEMO_FIFO_SIZE_VER0},
     objects::{pipe::Pipe, pipe_limits::Limits}, //
 };
 use kernel::{
@@ -20,6 +24,9 @@ use kernel::{
     str::CString,
     sync::{Arc, Mutex}, //
 };
+use zerocopy::IntoBytes;
+
+impl_user_struct!(ipcdemo_fifo_args: IPCDEMO_FIFO_SIZE_VER0);
 
 /// The node that is there from the beginning.
 const FIRST: &CStr = c"ipcdemo-fifo";
@@ -75,17 +82,33 @@ impl Fifos {
     ///
     /// Context: may sleep.
     ///
-    /// Errors: `EINVAL` if that is no name; `EEXIST`; `ENOSPC` if there are as many nodes as there can be;
-    /// `ENOMEM`.
-    pub(crate) fn make(&self, name: &[u8], mode: u16) -> Result {
-        self.add(node_name(name)?, mode)
+    /// Errors: `EPERM`; `EINVAL` if that is no name or no mode; `EEXIST`; `ENOSPC` if there are as many nodes as there can
+    /// be; `ENOMEM`; those of [`UserStructPtr::read`].
+    pub(crate) fn make(&self, ptr: &UserStructPtr) -> Result {
+        let args: ipcdemo_fifo_args = ptr.read()?;
+        if !capable(Capability::SysAdmin) {
+            return Err(EPERM);
+        }
+        let mode = u16::try_from(args.mode)
+            .ok()
+            .filter(|mode| mode & !0o777 == 0 && args.reserved == 0)
+            .ok_or(EINVAL)?;
+        self.add(node_name(args.name.as_bytes())?, mode)
     }
 
     /// Removes a node. Whoever has it open keeps what is behind it.
     ///
-    /// Context: may sleep. Errors: `EINVAL` if that is no name; `ENOENT`; `ENOMEM`.
-    pub(crate) fn remove(&self, name: &[u8]) -> Result {
-        let name = node_name(name)?;
+    /// Context: may sleep. Errors: `EPERM`; `EINVAL` if that is no name; `ENOENT`; `ENOMEM`; those of
+    /// [`UserStructPtr::read`].
+    pub(crate) fn remove(&self, ptr: &UserStructPtr) -> Result {
+        let args: ipcdemo_fifo_args = ptr.read()?;
+        if !capable(Capability::SysAdmin) {
+            return Err(EPERM);
+        }
+        if args.mode != 0 || args.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let name = node_name(args.name.as_bytes())?;
         let mut nodes = self.nodes.lock();
         let found = nodes.iter().position(|node| *node.name == *name);
         let gone = nodes.remove(found.ok_or(ENOENT)?);

@@ -6,13 +6,21 @@
 //! it does, its end. It is also the floor that benchmarks measure the others against: what a
 //! system call on a file costs that copies the same bytes, once, and does nothing else.
 
-use crate::abstractions::{
-    tables::live::{self, impl_live},
-    vfs::{
-        anon_file::AnonFiles,
-        file::{FileOperations, IoRequest, Seek},
-        stream::{Destination, Source},
-    }, //
+use crate::{
+    abstractions::{
+        tables::live::{self, impl_live},
+        vfs::{
+            anon_file::AnonFiles,
+            file::{FileOperations, IoRequest, Seek},
+            stream::{Destination, Source},
+            user_struct::{impl_user_struct, UserStructPtr},
+        }, //
+    },
+    bindings::{
+        ipcdemo_null_args, ipcdemo_object, IPCDEMO_CLOEXEC, IPCDEMO_IOC_NULL, IPCDEMO_KIND_NULL,
+        IPCDEMO_NONBLOCK, IPCDEMO_NULL_SIZE_VER0,
+    },
+    objects::product::{publish, Client, Product}, //
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -23,6 +31,7 @@ use kernel::{
     seq_print,
     sync::{aref::ARef, Arc, Mutex}, //
 };
+use zerocopy::FromZeros;
 
 /// What a counter moves, and as it does: one instruction is cheaper than a copy of any length.
 const WORD: usize = size_of::<u64>();
@@ -51,7 +60,7 @@ impl Null {
     /// Makes one, and a file on it.
     ///
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
-    pub(crate) fn create(files: &AnonFiles, open_flags: u32) -> Result<ARef<File>> {
+    fn create(files: &AnonFiles, open_flags: u32) -> Result<ARef<File>> {
         let null = Arc::pin_init(
             pin_init!(Self {
                 entry: live::Entry::new(),
@@ -134,6 +143,34 @@ fn rest_in_chunks(
         Ok(done)
     } else {
         Err(EFAULT)
+    }
+}
+
+impl_user_struct!(ipcdemo_null_args: IPCDEMO_NULL_SIZE_VER0);
+
+impl Product for Null {
+    const KIND: u32 = IPCDEMO_KIND_NULL;
+    const MAKE: u32 = IPCDEMO_IOC_NULL;
+    type Shop = AnonFiles;
+
+    fn shop() -> Result<AnonFiles> {
+        AnonFiles::new(c"[ipcdemo-null]")
+    }
+
+    fn make(files: &AnonFiles, _client: &Client, ptr: &UserStructPtr) -> Result {
+        let args: ipcdemo_null_args = ptr.read()?;
+        if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK) != 0 {
+            return Err(EINVAL);
+        }
+        publish(
+            args.flags,
+            || Self::create(files, args.flags),
+            |fd| ptr.write(&ipcdemo_null_args { fd, ..args }),
+        )
+    }
+
+    fn describe(&self) -> ipcdemo_object {
+        FromZeros::new_zeroed()
     }
 }
 

@@ -34,24 +34,37 @@ use crate::{
             poll::{PollEvent, PollEvents, PollTable},
             splice::SplicePipe,
             stream::{Destination, Filled, Source},
+            user_struct::{impl_user_struct, UserStructPtr},
         },
         wait_queue::{new_wait_queue, Guard, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::ring::{slots_for, State, BUFFER_MAX},
     bindings::{
+        ipcdemo_object,
+        ipcdemo_pipe_args,
         FIONREAD,
+        IPCDEMO_CLOEXEC,
+        IPCDEMO_IOC_PIPE,
         IPCDEMO_IOC_PIPE_GET_SIZE,
         IPCDEMO_IOC_PIPE_SET_SIZE,
+        IPCDEMO_KIND_PIPE,
+        IPCDEMO_NONBLOCK,
+        IPCDEMO_PIPE_DIRECT,
+        IPCDEMO_PIPE_SIZE_VER0,
         IPCDEMO_WAITERS_COUNTED, //
     },
     objects::{
         pipe_limits::{is_unprivileged, Account, Charge, Idle, Limits, DEFAULT_PAGES},
+        product::{Client, Product},
         tally::Tally, //
     },
 };
 use core::mem::swap;
 use kernel::{
-    fs::{File, LocalFile},
+    fs::{
+        file::{flags, FileDescriptorReservation},
+        File, LocalFile,
+    },
     prelude::*,
     seq_file::SeqFile,
     seq_print,
@@ -62,6 +75,7 @@ use kernel::{
     },
     uaccess::{UserPtr, UserSlice}, //
 };
+use zerocopy::FromZeros;
 
 /// A pipe: the card's `pipe_inode_info`.
 ///
@@ -132,7 +146,7 @@ impl Pipe {
     /// [`Pipe::set_size`].
     ///
     /// C: `create_pipe_files`.
-    pub(crate) fn create(
+    fn create(
         fs: &PipeFs,
         account: &Account,
         size: u32,
@@ -193,13 +207,8 @@ impl Pipe {
         )
     }
 
-    /// How many buffers hold something.
-    pub(crate) fn occupancy(&self) -> u32 {
-        self.ring.state().occupancy()
-    }
-
     /// How many entries are on both queues, up to `IPCDEMO_WAITERS_COUNTED`. One is looked at after the other.
-    pub(crate) fn count_waiters(&self) -> usize {
+    fn count_waiters(&self) -> usize {
         let limit = IPCDEMO_WAITERS_COUNTED as usize;
         let readers = self.rd_wait.lock().count_entries(limit);
         let writers = self.wr_wait.lock().count_entries(limit - readers);
@@ -220,6 +229,57 @@ impl Pipe {
     fn has_writers(&self) -> bool {
         // Pairs with the release in `sub`.
         self.writers.load(Acquire) != 0
+    }
+}
+
+const _: () = assert!(IPCDEMO_PIPE_DIRECT == flags::O_DIRECT);
+
+impl_user_struct!(ipcdemo_pipe_args: IPCDEMO_PIPE_SIZE_VER0);
+
+impl Product for Pipe {
+    const KIND: u32 = IPCDEMO_KIND_PIPE;
+    const MAKE: u32 = IPCDEMO_IOC_PIPE;
+    const TALLIED: bool = true;
+    type Shop = PipeFs;
+
+    fn shop() -> Result<PipeFs> {
+        PipeFs::mount()
+    }
+
+    /// As [`publish`](crate::objects::product::publish), for both ends.
+    ///
+    /// C: `do_pipe2` in `fs/pipe.c`.
+    fn make(fs: &PipeFs, client: &Client, ptr: &UserStructPtr) -> Result {
+        let args: ipcdemo_pipe_args = ptr.read()?;
+        if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_PIPE_DIRECT) != 0 {
+            return Err(EINVAL);
+        }
+        let (read_end, write_end) = Self::create(
+            fs,
+            &client.account,
+            args.size,
+            args.flags,
+            client.tally.as_ref(),
+        )?;
+        let fd_flags = args.flags & flags::O_CLOEXEC;
+        let read_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
+        let write_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
+        ptr.write(&ipcdemo_pipe_args {
+            read_fd: read_fd.reserved_fd() as i32,
+            write_fd: write_fd.reserved_fd() as i32,
+            ..args
+        })?;
+        read_fd.fd_install(read_end);
+        write_fd.fd_install(write_end);
+        Ok(())
+    }
+
+    fn describe(&self) -> ipcdemo_object {
+        ipcdemo_object {
+            value: self.ring.state().occupancy().into(),
+            waiters: self.count_waiters() as u32,
+            ..FromZeros::new_zeroed()
+        }
     }
 }
 

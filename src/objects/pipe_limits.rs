@@ -8,8 +8,15 @@
 //! Original: `alloc_pipe_info` and what it calls in `fs/pipe.c`, `/proc/sys/fs/pipe-*` in pipe(7).
 
 use crate::{
-    abstractions::task::credentials::{capable, current_uid, Capability},
-    algorithms::ring::{slots_for, BUFFER_MAX}, //
+    abstractions::{
+        task::credentials::{capable, current_uid, Capability},
+        vfs::user_struct::{impl_user_struct, UserStructPtr}, //
+    },
+    algorithms::ring::{slots_for, BUFFER_MAX},
+    bindings::{
+        ipcdemo_pipe_limits_args, IPCDEMO_LIMIT_MAX_SIZE, IPCDEMO_LIMIT_USER_PAGES_HARD,
+        IPCDEMO_LIMIT_USER_PAGES_SOFT, IPCDEMO_PIPE_LIMITS_SIZE_VER0,
+    },
 };
 use core::{mem::replace, ptr};
 use kernel::{
@@ -192,6 +199,8 @@ impl Drop for Account {
     }
 }
 
+impl_user_struct!(ipcdemo_pipe_limits_args: IPCDEMO_PIPE_LIMITS_SIZE_VER0);
+
 /// Whether the limits bind the caller.
 ///
 /// C: `pipe_is_unprivileged_user`.
@@ -202,7 +211,7 @@ pub(crate) fn is_unprivileged() -> bool {
 /// A capacity in bytes, rounded as that of a pipe is.
 ///
 /// Errors: `EINVAL` if there is no such capacity.
-pub(crate) fn rounded(bytes: u32) -> Result<u32> {
+fn rounded(bytes: u32) -> Result<u32> {
     Ok(slots_for(bytes).ok_or(EINVAL)? * BUFFER_MAX)
 }
 
@@ -223,7 +232,50 @@ impl Limits {
         )
     }
 
-    pub(crate) fn values(&self) -> Values {
+    /// Tells what the limits are, after those that are to be changed were. A caller that cannot be told changes nothing.
+    ///
+    /// Context: may sleep. Errors: `EPERM`; `EINVAL` if there is no such capacity; those of [`UserStructPtr`].
+    pub(crate) fn tell(&self, ptr: &UserStructPtr) -> Result {
+        let args: ipcdemo_pipe_limits_args = ptr.read()?;
+        let known =
+            IPCDEMO_LIMIT_MAX_SIZE | IPCDEMO_LIMIT_USER_PAGES_SOFT | IPCDEMO_LIMIT_USER_PAGES_HARD;
+        if args.set & !known != 0 {
+            return Err(EINVAL);
+        }
+        if args.set != 0 && !capable(Capability::SysResource) {
+            return Err(EPERM);
+        }
+        let sets = |limit| args.set & limit != 0;
+        let mut values = self.values();
+        if sets(IPCDEMO_LIMIT_MAX_SIZE) {
+            values.max_size = rounded(args.max_size)?;
+        }
+        if sets(IPCDEMO_LIMIT_USER_PAGES_SOFT) {
+            values.user_pages_soft = args.user_pages_soft;
+        }
+        if sets(IPCDEMO_LIMIT_USER_PAGES_HARD) {
+            values.user_pages_hard = args.user_pages_hard;
+        }
+        ptr.write(&ipcdemo_pipe_limits_args {
+            max_size: values.max_size,
+            user_pages_soft: values.user_pages_soft,
+            user_pages_hard: values.user_pages_hard,
+            user_pages: self.user_pages(),
+            ..args
+        })?;
+        if sets(IPCDEMO_LIMIT_MAX_SIZE) {
+            self.max_size.store(values.max_size, Relaxed);
+        }
+        if sets(IPCDEMO_LIMIT_USER_PAGES_SOFT) {
+            self.user_pages_soft.store(values.user_pages_soft, Relaxed);
+        }
+        if sets(IPCDEMO_LIMIT_USER_PAGES_HARD) {
+            self.user_pages_hard.store(values.user_pages_hard, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn values(&self) -> Values {
         Values {
             max_size: self.max_size.load(Relaxed),
             user_pages_soft: self.user_pages_soft.load(Relaxed),
@@ -231,21 +283,8 @@ impl Limits {
         }
     }
 
-    pub(crate) fn set_max_size(&self, bytes: u32) -> Result {
-        self.max_size.store(rounded(bytes)?, Relaxed);
-        Ok(())
-    }
-
-    pub(crate) fn set_user_pages_soft(&self, pages: u64) {
-        self.user_pages_soft.store(pages, Relaxed);
-    }
-
-    pub(crate) fn set_user_pages_hard(&self, pages: u64) {
-        self.user_pages_hard.store(pages, Relaxed);
-    }
-
     /// How many pages the caller's user has.
-    pub(crate) fn user_pages(&self) -> u64 {
+    fn user_pages(&self) -> u64 {
         let users = self.users.lock();
         users
             .get(current_uid() as usize)

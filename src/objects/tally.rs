@@ -6,8 +6,11 @@
 //! made. Objects that were made without one do not count, and take no time for it.
 
 use crate::{
-    abstractions::wait_queue::{Locked, WaitQueue, Wake},
-    bindings::ipcdemo_tallied_args, //
+    abstractions::{
+        vfs::user_struct::{impl_user_struct, UserStructPtr},
+        wait_queue::{Locked, WaitQueue, Wake},
+    },
+    bindings::{ipcdemo_tallied_args, IPCDEMO_TALLIED_SIZE_VER0}, //
 };
 use kernel::{
     prelude::*,
@@ -16,6 +19,8 @@ use kernel::{
         Arc, //
     },
 };
+
+impl_user_struct!(ipcdemo_tallied_args: IPCDEMO_TALLIED_SIZE_VER0);
 
 /// The sums. Each is exact by itself; at one moment they may be some calls apart.
 #[derive(Default)]
@@ -84,13 +89,16 @@ impl Tally {
         report.walked
     }
 
-    /// What the sums are.
-    pub(crate) fn sums(&self) -> ipcdemo_tallied_args {
-        ipcdemo_tallied_args {
+    /// Tells the caller what the sums are.
+    ///
+    /// Context: may sleep. Errors: those of [`UserStructPtr`].
+    pub(crate) fn tell(&self, ptr: &UserStructPtr) -> Result {
+        let _: ipcdemo_tallied_args = ptr.read()?;
+        ptr.write(&ipcdemo_tallied_args {
             objects: self.objects.get(),
             read: self.read.get(),
             written: self.written.get(),
             woken: self.woken.get(),
-        }
+        })
     }
 }

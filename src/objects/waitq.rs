@@ -14,7 +14,7 @@ use crate::{
             file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
             poll::{PollEvent, PollEvents, PollTable},
             stream::{Destination, Source},
-            user_struct::{request, Request, UserArray, UserStruct, UserStructPtr},
+            user_struct::{impl_user_struct, request, Request, UserArray, UserStructPtr},
         },
         wait_queue::{
             new_wait_queue, Call, Deadline, Kind, Kinds, PassedOn, StoppedBy, Verdict, Wait,
@@ -22,16 +22,22 @@ use crate::{
         }, //
     },
     bindings::{
+        ipcdemo_object,
         ipcdemo_wait_args,
         ipcdemo_waiter,
         ipcdemo_waiters_args,
+        ipcdemo_waitq_args,
         ipcdemo_wake_args,
         IPCDEMO_CHANGED,
+        IPCDEMO_CLOEXEC,
         IPCDEMO_IOC_WAIT,
         IPCDEMO_IOC_WAITERS,
+        IPCDEMO_IOC_WAITQ,
         IPCDEMO_IOC_WAKE,
         IPCDEMO_KEY_ALL,
+        IPCDEMO_KIND_WAITQ,
         IPCDEMO_LINGER_MAX_US,
+        IPCDEMO_NONBLOCK,
         IPCDEMO_SIGNALED,
         IPCDEMO_STOPPED_BY_END,
         IPCDEMO_STOPPED_BY_ENTRY,
@@ -49,6 +55,7 @@ use crate::{
         IPCDEMO_WAITER_PRIORITY,
         IPCDEMO_WAITER_SIZE_MAX,
         IPCDEMO_WAITER_TASK,
+        IPCDEMO_WAITQ_SIZE_VER0,
         IPCDEMO_WAIT_ABSTIME,
         IPCDEMO_WAIT_EXCLUSIVE,
         IPCDEMO_WAIT_EXPECT,
@@ -62,6 +69,7 @@ use crate::{
         IPCDEMO_WAKE_SYNC,
         IPCDEMO_WOKEN, //
     },
+    objects::product::{publish, Client, Product}, //
 };
 use kernel::{
     fs::{File, LocalFile},
@@ -95,7 +103,7 @@ impl Waitq {
     /// Makes one, and a file on it.
     ///
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
-    pub(crate) fn create(files: &AnonFiles, word: u64, open_flags: u32) -> Result<ARef<File>> {
+    fn create(files: &AnonFiles, word: u64, open_flags: u32) -> Result<ARef<File>> {
         let waitq = live::add(Self::new(word, false)?)?;
         files.create(waitq, open_flags)
     }
@@ -120,7 +128,7 @@ impl Waitq {
     }
 
     /// The word, and the number of entries on the queue up to `IPCDEMO_WAITERS_COUNTED`, at one moment.
-    pub(crate) fn snapshot(&self) -> (u64, usize) {
+    fn snapshot(&self) -> (u64, usize) {
         let queue = self.queue.lock();
         let waiters = queue.count_entries(IPCDEMO_WAITERS_COUNTED as usize);
         (self.word(), waiters)
@@ -131,20 +139,46 @@ impl Waitq {
     }
 }
 
+impl Product for Waitq {
+    const KIND: u32 = IPCDEMO_KIND_WAITQ;
+    const MAKE: u32 = IPCDEMO_IOC_WAITQ;
+    type Shop = AnonFiles;
+
+    fn shop() -> Result<AnonFiles> {
+        AnonFiles::new(c"[ipcdemo-waitq]")
+    }
+
+    fn make(files: &AnonFiles, _client: &Client, ptr: &UserStructPtr) -> Result {
+        let args: ipcdemo_waitq_args = ptr.read()?;
+        if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK) != 0 {
+            return Err(EINVAL);
+        }
+        publish(
+            args.flags,
+            || Self::create(files, args.word, args.flags),
+            |fd| ptr.write(&ipcdemo_waitq_args { fd, ..args }),
+        )
+    }
+
+    fn describe(&self) -> ipcdemo_object {
+        let (value, waiters) = self.snapshot();
+        ipcdemo_object {
+            value,
+            waiters: waiters as u32,
+            ..FromZeros::new_zeroed()
+        }
+    }
+}
+
 const WAIT: Request = request(IPCDEMO_IOC_WAIT);
 const WAKE: Request = request(IPCDEMO_IOC_WAKE);
 const WAITERS: Request = request(IPCDEMO_IOC_WAITERS);
 
-impl UserStruct for ipcdemo_wait_args {
-    const SIZE_VER0: usize = IPCDEMO_WAIT_SIZE_VER0 as usize;
-}
-
-impl UserStruct for ipcdemo_wake_args {
-    const SIZE_VER0: usize = IPCDEMO_WAKE_SIZE_VER0 as usize;
-}
-
-impl UserStruct for ipcdemo_waiters_args {
-    const SIZE_VER0: usize = IPCDEMO_WAITERS_SIZE_VER0 as usize;
+impl_user_struct! {
+    ipcdemo_waitq_args: IPCDEMO_WAITQ_SIZE_VER0,
+    ipcdemo_wait_args: IPCDEMO_WAIT_SIZE_VER0,
+    ipcdemo_wake_args: IPCDEMO_WAKE_SIZE_VER0,
+    ipcdemo_waiters_args: IPCDEMO_WAITERS_SIZE_VER0,
 }
 
 /// What a sleeper is told of the wake-up that took it. The waker writes it with the queue's lock held;

@@ -31,6 +31,16 @@ pub(crate) trait UserStruct: FromBytes + IntoBytes + Immutable {
     const SIZE_VER0: usize;
 }
 
+/// Makes [`UserStruct`]s of structs of the interface, each with the size of its first version.
+macro_rules! impl_user_struct {
+    ($($args:ty: $size_ver0:expr),* $(,)?) => {
+        $(impl $crate::abstractions::vfs::user_struct::UserStruct for $args {
+            const SIZE_VER0: usize = $size_ver0 as usize;
+        })*
+    };
+}
+pub(crate) use impl_user_struct;
+
 /// A [`UserStruct`] in user memory.
 pub(crate) struct UserStructPtr {
     ptr: UserPtr,
