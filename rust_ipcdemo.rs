@@ -2,13 +2,14 @@
 
 //! Linux's IPC primitives, rewritten in Rust.
 //!
-//! The rooms of the code, each depending only on those after it:
+//! The rooms of the code, each of which may know of those below it and of no other. `scripts/rooms` looks.
 //!
 //! - `device`: the factory `/dev/ipcdemo` and the shared nodes beside it;
 //! - `objects`: one file for each kind of object;
+//! - `abstractions`: the only room with `unsafe`: what the kernel crate lacks. The interface to user space, with all that
+//!   is the objects', is not known here;
 //! - `algorithms`: logic with no kernel in it, which host tests compile as well;
-//! - `abstractions`: the only room with `unsafe`; what the kernel crate lacks;
-//! - `bindings`: what bindgen makes of the C header and of kernel headers.
+//! - `bindings`: what bindgen makes of the C header and of kernel headers. `algorithms` does not know it.
 
 use kernel::prelude::*;
 
