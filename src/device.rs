@@ -2,7 +2,7 @@
 
 //! The factory `/dev/ipcdemo`, and the shared nodes beside it.
 //!
-//! Most requests to the factory make one object and give it out as a file descriptor of its own: [`products!`] lists
+//! Most requests to the factory make one object and give it out as a file descriptor of its own: `products!` lists
 //! the kinds. The interface is `src/uapi/ipcdemo.h`.
 
 #![deny(unsafe_code)]
