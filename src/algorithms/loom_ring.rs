@@ -4,7 +4,7 @@
 //!
 //! A page has few bytes, each of which stands for many, and a batch is one buffer. Each is watched by itself, and so is each
 //! field of a slot: loom reports who touches one that somebody else may be using at that moment.
-//! Left out are packets, a mark in the slot like others, and what fails for want of memory.
+//! Left out are sealed buffers, a mark in the slot like others, and what fails for want of memory.
 
 use super::{loom_runs::seen, Fault, Head, Killed, Task, Visitor, Whom};
 use ipcdemo_algorithms::{

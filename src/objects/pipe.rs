@@ -26,12 +26,12 @@ use crate::{
         vfs::{
             fasync::{fasync_fields, Band, FasyncFields, FasyncQueue},
             file::{
-                access, accessed, is_nonblocking, is_packetized, pipe_mark, written, Access,
-                FileOperations, InodeOfReleased, IoRequest, Seek,
+                access, accessed, is_nonblocking, written, Access, FileOperations, InodeOfReleased,
+                IoRequest, Seek,
             },
-            open::{Openable, Opening},
-            pipe_fs::{self, PipeFs},
+            open::{mark, Openable, Opening},
             poll::{PollEvent, PollEvents, PollTable},
+            pseudo_fs::{self, FsType, PseudoFs},
             splice::SplicePipe,
             stream::{Destination, Filled, Source},
             user_struct::{impl_user_struct, UserStructPtr},
@@ -61,6 +61,7 @@ use crate::{
 };
 use core::mem::swap;
 use kernel::{
+    bindings::{PIPEFS_MAGIC, S_IFIFO},
     fs::{
         file::{flags, FileDescriptorReservation},
         File, LocalFile,
@@ -115,6 +116,21 @@ pub(crate) struct Pipe {
 
 impl_live!(Pipe, entry);
 
+/// The file system of the pipes' inodes: those who look at one take it for one of the kernel's.
+pub(crate) struct Inodes;
+
+impl pseudo_fs::Kind for Inodes {
+    const NAME: &'static CStr = c"ipcdemo_pipefs";
+    const MAGIC: u32 = PIPEFS_MAGIC;
+    const FILE_TYPE: u32 = S_IFIFO;
+    const LABEL: &'static CStr = c"pipe";
+
+    fn fs_type() -> &'static FsType<Self> {
+        static FS_TYPE: FsType<Inodes> = FsType::new();
+        &FS_TYPE
+    }
+}
+
 // A new pipe has no other slots.
 const _: () = assert!(DEFAULT_PAGES <= OWN_SLOTS);
 
@@ -147,7 +163,7 @@ impl Pipe {
     ///
     /// C: `create_pipe_files`.
     fn create(
-        fs: &PipeFs,
+        fs: &PseudoFs<Inodes>,
         account: &Account,
         size: u32,
         open_flags: u32,
@@ -161,7 +177,7 @@ impl Pipe {
             pipe.set_size(size)?;
         }
         // The last one to leave takes it off the list, even if its inode stays.
-        let ends = pipe_fs::create(fs, live::add(pipe)?, open_flags)?;
+        let ends = pseudo_fs::create(fs, live::add(pipe)?, open_flags)?;
         if let Some(tally) = tally {
             tally.add_object();
         }
@@ -240,16 +256,16 @@ impl Product for Pipe {
     const KIND: u32 = IPCDEMO_KIND_PIPE;
     const MAKE: u32 = IPCDEMO_IOC_PIPE;
     const TALLIED: bool = true;
-    type Shop = PipeFs;
+    type Shop = PseudoFs<Inodes>;
 
-    fn shop() -> Result<PipeFs> {
-        PipeFs::mount()
+    fn shop() -> Result<PseudoFs<Inodes>> {
+        PseudoFs::mount()
     }
 
     /// As [`publish`](crate::objects::product::publish), for both ends.
     ///
     /// C: `do_pipe2` in `fs/pipe.c`.
-    fn make(fs: &PipeFs, client: &Client, ptr: &UserStructPtr) -> Result {
+    fn make(fs: &PseudoFs<Inodes>, client: &Client, ptr: &UserStructPtr) -> Result {
         let args: ipcdemo_pipe_args = ptr.read()?;
         if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_PIPE_DIRECT) != 0 {
             return Err(EINVAL);
@@ -630,7 +646,7 @@ impl Pipe {
                 return Err(EFAULT);
             }
             *taken += wanted;
-            if front.is_packet() {
+            if front.is_sealed() {
                 // A packet is read once, and what did not fit is lost.
                 let all = front.len();
                 front.consume(all);
@@ -666,7 +682,7 @@ impl Pipe {
         while *moved < len {
             let Some(front) = reader.front() else { break };
             let wanted = front.len().min(len - *moved);
-            pipe.push(front.share(wanted), front.is_packet())?;
+            pipe.push(front.share(wanted), front.is_sealed())?;
             front.consume(wanted);
             *moved += wanted;
         }
@@ -739,6 +755,11 @@ impl Pipe {
         }
         self.fasync_writers.notify(Band::Out);
     }
+}
+
+/// Whether what is written to the file is to be read packet by packet: `O_DIRECT`, as pipe2(2) has it.
+fn is_packetized(file: &LocalFile) -> bool {
+    file.flags() & flags::O_DIRECT != 0
 }
 
 /// Writing.
@@ -1082,7 +1103,7 @@ impl FileOperations for Pipe {
             if !state.is_empty() {
                 events |= PollEvent::In | PollEvent::RdNorm;
             }
-            if !has_writers && pipe_mark(file) != u64::from(self.w_counter.load(Relaxed)) {
+            if !has_writers && mark(file) != u64::from(self.w_counter.load(Relaxed)) {
                 events |= PollEvent::Hup;
             }
         }

@@ -44,9 +44,9 @@ const _: () = assert!(PAGE_SIZE == BUFFER_MAX as usize);
 const BATCH: u32 = 4;
 
 /// The slot whose memory stays there when readers are done with its buffer, for the next one there. With the page
-/// of the last buffer, which a writer may be about to merge into, that makes the two pages that the original
-/// keeps. It is not the first slot: a write of all that an empty pipe holds often begins there, and would find
-/// both. A ring of one slot has none.
+/// of the last buffer, which a writer may be about to merge into, that makes two pages in an idle ring, as many as
+/// a pipe of the kernel's keeps in `tmp_page`. It is not the first slot: a write of all that an empty ring holds
+/// often begins there, and would find both. A ring of one slot has none.
 const KEEPER: Index = Index::SECOND;
 
 /// Whether so many buffers are one batch, or some.
@@ -68,8 +68,9 @@ struct Slot {
     /// Where it ends. Readers look at it only once there is a buffer behind this one: until then a writer may
     /// move it, and the word tells it.
     end: u16,
-    /// Whether the buffer is a packet: never merged into, and read whole or not at all.
-    packet: bool,
+    /// Whether the buffer is sealed: [`Writer::merge`] adds nothing to it, and [`Reader::take_whole`] leaves it to the
+    /// caller.
+    sealed: bool,
     /// Whether the memory was shared: somebody else may refer to it, and read it.
     shared: bool,
 }
@@ -79,7 +80,7 @@ impl Slot {
         memory: ptr::null_mut(),
         start: 0,
         end: 0,
-        packet: false,
+        sealed: false,
         shared: false,
     };
 
@@ -95,12 +96,12 @@ impl Slot {
 /// # Invariants
 ///
 /// - `slots` points to `max_usage` slots, a power of two and not above `SLOTS_MAX`: those of `more`, if there are
-///   any, or else the ring's own. All three are changed only by who has both claims.
-/// - Slots in use, from the word's tail up to its head, have memory. They belong to who has the readers'
+///   any, or else the ring's own. All three change only while one task has both claims.
+/// - Slots in use, from the word's tail up to its head, have memory. They belong to the holder of the readers'
 ///   claim; but of the last one only the bytes up to the word's end do, and its memory stays where it is, so
-///   that who has the writers' claim may write behind that.
-/// - All other slots, with the memory that may be left in them, belong to who has the writers' claim.
-/// - `cursor` belongs to who has the readers' claim. It is how many bytes were taken of the buffer at the
+///   that the holder of the writers' claim may write behind that.
+/// - All other slots, with the memory that may be left in them, belong to the holder of the writers' claim.
+/// - `cursor` belongs to the holder of the readers' claim. It is how many bytes were taken of the buffer at the
 ///   tail, and not more than that has: less, while nobody has the claim.
 /// - A buffer's bytes are initialized.
 /// - No slot has memory before the first buffer is published, nor after a [`Both::clear`] before the next one is:
@@ -113,10 +114,10 @@ pub(crate) struct PageRing {
     max_usage: Atomic<u32>,
     cursor: UnsafeCell<u32>,
     more: UnsafeCell<Option<KVec<Slot>>>,
-    /// Who waits for the readers' claim. Its lock guards who is on it, and nothing else.
+    /// The tasks that wait for the readers' claim. Its lock guards its entries, and nothing else.
     #[pin]
     read_turns: WaitQueue<()>,
-    /// Who waits for the writers' claim.
+    /// The tasks that wait for the writers' claim.
     #[pin]
     write_turns: WaitQueue<()>,
     /// Slots enough for most rings, which so are one piece of memory.
@@ -129,13 +130,13 @@ unsafe impl Send for PageRing {}
 // over by the word with release and acquire.
 unsafe impl Sync for PageRing {}
 
-/// Who waits for a claim, and how.
+/// A task's wait for a claim.
 struct Turn<'a> {
     queue: &'a WaitQueue<()>,
     patience: Patience,
 }
 
-/// What ends a wait for a claim.
+/// The end of a wait for a claim, other than the claim.
 #[derive(Clone, Copy)]
 pub(crate) enum Patience {
     /// The task's end does.
@@ -144,7 +145,7 @@ pub(crate) enum Patience {
     Endless,
 }
 
-/// Lets one who waits have a look at the claim. It is on nobody's way who does not meet others.
+/// Lets one waiting task look at the claim. Uncontended callers never reach this.
 #[cold]
 #[inline(never)]
 fn wake_turn(queue: &WaitQueue<()>) {
@@ -171,7 +172,7 @@ impl Turns for Turn<'_> {
     #[cold]
     #[inline(never)]
     fn wait_until<R>(&self, mut condition: impl FnMut(u32) -> Option<R>) -> Result<R> {
-        // One comes on the queue before each sleep, and one after it.
+        // One look comes on the queue before each sleep, and one after it.
         let mut looks = 0_u32;
         let condition = || {
             looks = looks.saturating_add(1);
@@ -240,21 +241,20 @@ impl PageRing {
         !self.state().is_full(self.max_usage())
     }
 
-    /// Returns whether neither end is claimed, and there is nothing to read. Of what was there, the memory of two buffers
-    /// may be left.
+    /// Returns whether neither end is claimed, and there is nothing to read. The memory of two buffers may be left.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.state().is_idle()
     }
 
-    /// Whether it is at neither end claimed, and nothing was ever in it: then it has no memory.
+    /// Returns whether neither end is claimed, and nothing was ever inside: then the ring has no memory.
     #[inline]
     pub(crate) fn is_pristine(&self) -> bool {
         self.state().is_pristine()
     }
 
-    /// Runs `f` with the tail claimed; waits while another reader has it. What `f` consumed is published
-    /// then, which is a full barrier. Gives the state before as well, if that made room.
+    /// Runs `f` with the tail claimed; waits while another reader has it. Then publishes the buffers that `f`
+    /// consumed, which is a full barrier. Returns the state before as well, if that made room.
     ///
     /// Context: may sleep. Errors: `ERESTARTSYS` if the task is being killed.
     pub(crate) fn read<R>(
@@ -265,9 +265,9 @@ impl PageRing {
         Ok(self.with_tail(known, f))
     }
 
-    /// As [`PageRing::read`], but for who is there to read: if nothing is, and nobody else at it, `f` is not run.
+    /// As [`PageRing::read`], but if there is nothing to read, and no other reader at work, `f` is not run.
     ///
-    /// A look whether anything may come has to come before it.
+    /// The caller has to look before whether anything may come.
     #[inline(always)]
     pub(crate) fn read_filled<R>(
         &self,
@@ -289,8 +289,8 @@ impl PageRing {
         Some(self.with_tail(known, f))
     }
 
-    /// Runs `f` with the head claimed; waits while another writer has it. What `f` added is published then,
-    /// which is a full barrier. Tells about that as well, if `f` began a buffer.
+    /// Runs `f` with the head claimed; waits while another writer has it. Then publishes the bytes that `f` added,
+    /// which is a full barrier. Returns an account of that as well, if `f` began a buffer.
     ///
     /// Context: may sleep. Errors: `ERESTARTSYS` if the task is being killed.
     #[inline(always)]
@@ -320,7 +320,7 @@ impl PageRing {
         Ok(unsafe { self.with_both(f) })
     }
 
-    /// The same, if nobody is at either end, or is to be next.
+    /// As [`PageRing::both`], if nobody is at either end, or is to be next.
     ///
     /// Context: may sleep if `f` does.
     pub(crate) fn try_both<R>(&self, f: impl FnOnce(&mut Both<'_>) -> R) -> Option<R> {
@@ -361,7 +361,7 @@ impl PageRing {
         self.word.claim(side, &self.turn(side, patience))
     }
 
-    /// Lets the next have a claim that was let go of.
+    /// Lets the next task have a claim that was let go of.
     #[inline]
     fn pass(&self, side: Side) {
         self.word.pass(&self.turn(side, Patience::Killable));

@@ -8,7 +8,10 @@
 //! a number in the tree, and takes references to the objects of one chunk at a time: so listing `n` of them takes time
 //! in the order of `n`, and the lock is never held for longer than one chunk takes.
 
-use crate::bindings;
+use crate::{
+    abstractions::vfs::file::{FileOperations, Holder},
+    bindings, //
+};
 use core::{
     cell::{Cell, UnsafeCell},
     iter,
@@ -352,6 +355,11 @@ unsafe impl<T: Live> ForeignOwnable for Listed<T> {
         // SAFETY: By the function's requirements.
         unsafe { Arc::borrow_mut(ptr) }
     }
+}
+
+// SAFETY: It does as `Arc` does.
+unsafe impl<T: FileOperations + Live> Holder for Listed<T> {
+    type Object = T;
 }
 
 /// Puts an object on the list of its kind.

@@ -11,14 +11,11 @@
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use crate::{
-    abstractions::{
-        tables::live::{Listed, Live},
-        vfs::{
-            fasync::FasyncFields,
-            poll::{PollEvents, PollTable},
-            splice::SplicePipe,
-            stream::{Destination, Source, UserBuffer},
-        }, //
+    abstractions::vfs::{
+        fasync::FasyncFields,
+        poll::{PollEvents, PollTable},
+        splice::SplicePipe,
+        stream::{Destination, Source, UserBuffer},
     },
     bindings, //
 };
@@ -259,14 +256,8 @@ pub(crate) fn is_nonblocking(file: &LocalFile) -> bool {
     file.flags() & flags::O_NONBLOCK != 0
 }
 
-/// Whether what is written to the file is to be read packet by packet: `O_DIRECT`, as pipe2(2) has
-/// it.
-pub(crate) fn is_packetized(file: &LocalFile) -> bool {
-    file.flags() & flags::O_DIRECT != 0
-}
-
 /// The file's `f_mode`.
-fn mode(file: &LocalFile) -> u32 {
+pub(super) fn mode(file: &LocalFile) -> u32 {
     // `posix_fadvise` changes it while others look. This is meant as C's `READ_ONCE`.
     //
     // SAFETY: The file is valid.
@@ -276,19 +267,6 @@ fn mode(file: &LocalFile) -> u32 {
 /// What the file was opened for.
 pub(crate) fn access(file: &LocalFile) -> Access {
     Access::from_mode(mode(file))
-}
-
-/// What [`Opening::set_mark`] left with the file, 0 unless it was called: `f_pipe`.
-///
-/// [`Opening::set_mark`]: crate::abstractions::vfs::open::Opening::set_mark
-pub(crate) fn pipe_mark(file: &LocalFile) -> u64 {
-    if mode(file) & bindings::FMODE_STREAM == 0 {
-        return 0;
-    }
-    // SAFETY: The file is valid. It has been through `stream_open`, which leaves it without a locked
-    // position: of the union, `f_pos_lock` was initialized and is not used after. Nor does the mark
-    // change once the file is open.
-    unsafe { (*file.as_ptr()).__bindgen_anon_2.f_pipe }
 }
 
 /// The file was read: its access time may be due.
@@ -348,11 +326,6 @@ pub(crate) unsafe trait Holder:
 
 // SAFETY: It is one.
 unsafe impl<T: FileOperations> Holder for Arc<T> {
-    type Object = T;
-}
-
-// SAFETY: It does as `Arc` does.
-unsafe impl<T: FileOperations + Live> Holder for Listed<T> {
     type Object = T;
 }
 

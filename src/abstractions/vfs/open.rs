@@ -5,11 +5,14 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use crate::{
-    abstractions::vfs::file::{Access, FileOperations},
+    abstractions::vfs::file::{mode, Access, FileOperations},
     bindings, //
 };
 use core::marker::PhantomData;
-use kernel::{fs::file::flags, prelude::*};
+use kernel::{
+    fs::{file::flags, LocalFile},
+    prelude::*, //
+};
 
 /// An object behind an inode that open(2) may open again.
 ///
@@ -48,15 +51,24 @@ impl Opening<'_> {
         unsafe { (*self.0).f_flags & flags::O_NONBLOCK != 0 }
     }
 
-    /// Leaves a number with the file, for [`pipe_mark`] to tell. Until then it is 0.
-    ///
-    /// [`pipe_mark`]: crate::abstractions::vfs::file::pipe_mark
+    /// Leaves a number with the file, which [`mark`] returns from then on.
     pub(crate) fn set_mark(&self, mark: u64) {
-        // SAFETY: By the type invariants, the file is valid, and this thread alone uses it. The mark
-        // shares its place with `f_pos_lock`, the lock of the position of files that have
-        // `FMODE_ATOMIC_POS`. `stream_open` took that mode away, so that nobody takes the lock.
+        // SAFETY: By the type invariants, the file is valid, and this thread alone uses it. The mark, which is
+        // `f_pipe` to the kernel's own, shares its place with `f_pos_lock`, the lock of the position of files
+        // that have `FMODE_ATOMIC_POS`. `stream_open` took that mode away, so that nobody takes the lock.
         unsafe { (*self.0).__bindgen_anon_2.f_pipe = mark };
     }
+}
+
+/// Returns the number that [`Opening::set_mark`] left with the file, or 0.
+pub(crate) fn mark(file: &LocalFile) -> u64 {
+    if mode(file) & bindings::FMODE_STREAM == 0 {
+        return 0;
+    }
+    // SAFETY: The file is valid. It has been through `stream_open`, which leaves it without a locked
+    // position: of the union, `f_pos_lock` was initialized and is not used after. Nor does the mark
+    // change once the file is open.
+    unsafe { (*file.as_ptr()).__bindgen_anon_2.f_pipe }
 }
 
 /// Turns a file that is being opened into a stream, without a mark.

@@ -11,8 +11,7 @@ use kernel::{alloc::flags::__GFP_NOWARN, prelude::*, sync::atomic::Relaxed};
 ///
 /// # Invariants
 ///
-/// Both claims are held. What is in the slots goes with `anew`, if that is something, and with the word's state
-/// otherwise.
+/// Both claims are held. The slots are as `anew` tells, if that is something, and as the word does otherwise.
 pub(crate) struct Both<'a> {
     ring: &'a PageRing,
     /// Memory that is not used any more: freed once the claims are let go of.
@@ -32,7 +31,7 @@ impl<'a> Both<'a> {
         }
     }
 
-    /// Lets go of both claims, and has the word tell what is in the slots now.
+    /// Lets go of both claims, and has the word tell how the slots are now.
     #[inline]
     pub(super) fn let_go(&mut self) {
         self.ring.word.let_go_both(self.anew);
@@ -40,7 +39,7 @@ impl<'a> Both<'a> {
         self.ring.pass(Side::Write);
     }
 
-    /// Lets there be so many buffers, a power of two. What is inside stays.
+    /// Lets there be so many buffers, a power of two. The bytes inside stay.
     ///
     /// Context: may sleep. Errors: `ENOMEM`; `EBUSY` if there are more; `EINVAL` if there is no such ring.
     ///
@@ -67,7 +66,7 @@ impl<'a> Both<'a> {
             // INVARIANT: The memory moves along.
             *slot = unsafe { ptr::replace(ring.slot(known.tail().plus(n)), Slot::EMPTY) };
         }
-        // What readers left.
+        // Readers may have left memory in the others.
         //
         // SAFETY: The claims are held.
         unsafe { ring.take_all(self.pages) };
@@ -89,7 +88,7 @@ impl<'a> Both<'a> {
         Ok(())
     }
 
-    /// Throws away what is inside.
+    /// Throws away all buffers.
     pub(crate) fn clear(&mut self) {
         let ring = self.ring;
         // SAFETY: With both claims held nobody else looks at the slots, nor at the cursor.

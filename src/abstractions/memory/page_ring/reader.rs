@@ -16,8 +16,8 @@ use core::{
 use kernel::prelude::*;
 
 impl PageRing {
-    /// Publishes buffers that a reader is done with, who goes on. Out of line, as is [`PageRing::push_and_keep`]:
-    /// the loops that call these have few enough registers.
+    /// Publishes buffers that a reader is done with, and keeps the claim. Out of line, as is
+    /// [`PageRing::push_and_keep`]: the loops that call these have few enough registers.
     #[inline(never)]
     fn pop_and_keep(&self, buffers: u32) -> State {
         self.word.pop(buffers, Claim::Kept)
@@ -36,7 +36,7 @@ impl PageRing {
     }
 }
 
-/// The readers' claim. What was consumed is published, and its memory freed, at the end.
+/// The readers' claim. At its end the consumed buffers are published, and their memory is freed.
 ///
 /// # Invariants
 ///
@@ -53,7 +53,7 @@ pub(crate) struct Reader<'a> {
     limit: u32,
     drained: bool,
     handed_back: bool,
-    /// What it is done with. It is not a part of this, so that the compiler may keep the rest in registers.
+    /// The memory that it is done with. It is not a part of this, so that the compiler may keep the rest in registers.
     pages: &'a mut Pages,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Front<'r, 'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// What the readers' claim gives, taken when the word's state was `known`.
+    /// Returns the access that the readers' claim gives, taken when the word's state was `known`.
     #[inline]
     pub(super) fn new(ring: &'a PageRing, known: State, pages: &'a mut Pages) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Takes whole buffers as long as they fit into `to`, but for packets and the last one, which a writer may
+    /// Takes whole buffers as long as they fit into `to`, up to a sealed one or the last one, which a writer may
     /// be about to add to. `taken` grows by their bytes. After each batch `hand_back` is called.
     ///
     /// Errors: `EFAULT` if the memory that they go to is bad. Nothing was taken then of the buffer that it
@@ -160,8 +160,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What is done here [`Front`] could do, with more ado: this loop has nothing to keep in mind but where it
-    /// is, and registers enough for that.
+    /// [`Front`] could do this, with more ado: this loop has nothing to keep in mind but where it is, and registers
+    /// enough for that.
     #[inline(never)]
     fn take_some_whole<D: Destination + ?Sized>(
         &mut self,
@@ -178,10 +178,10 @@ impl<'a> Reader<'a> {
             let slot = unsafe { &mut *self.ring.slot(self.known.tail().plus(done)) };
             let start = u32::from(slot.start) + cursor;
             let len = (u32::from(slot.end) - start) as usize;
-            if slot.packet || len > to.len() {
+            if slot.sealed || len > to.len() {
                 break;
             }
-            // SAFETY: The slot has memory. What lies before the buffer's end is initialized, and ours.
+            // SAFETY: The slot has memory. The bytes before the buffer's end are initialized, and ours.
             let bytes = unsafe { slice::from_raw_parts(slot.memory.add(start as usize), len) };
             if to.copy(bytes) < len {
                 result = Err(EFAULT);
@@ -210,10 +210,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Publishes the buffers that are done with so far, and goes on, if that is a batch and somebody can use
-    /// the room: a writer who is at work, or waits for it as `awaited` tells. Gives the state before, if so.
+    /// the room: a writer that is at work, or waits for it as `awaited` tells. Returns the state before, if so.
     ///
-    /// What is written into that room is left to the next read, as it would be if writers had to wait until
-    /// this one is over.
+    /// This reader leaves the bytes that come into that room to the next one, as if writers had to wait until it is
+    /// over.
     #[inline]
     pub(crate) fn hand_back(&mut self, awaited: impl FnOnce() -> bool) -> Option<State> {
         if !is_batch(self.done) || !(self.ring.state().is_claimed(Side::Write) || awaited()) {
@@ -286,7 +286,7 @@ impl<'a> Reader<'a> {
         sum - unsafe { *self.cursor() } as usize
     }
 
-    /// Publishes what was consumed, and lets go of the tail. Gives the state before if that made room.
+    /// Publishes the consumed buffers, and lets go of the tail. Returns the state before if that made room.
     #[inline(always)]
     pub(super) fn publish(&mut self) -> Option<State> {
         let before = loop {
@@ -337,11 +337,11 @@ impl Front<'_, '_> {
         self.len
     }
 
-    /// Whether it is a packet, to be read whole or not at all.
+    /// Whether the writer sealed it.
     #[inline]
-    pub(crate) fn is_packet(&self) -> bool {
+    pub(crate) fn is_sealed(&self) -> bool {
         // SAFETY: By the type invariants, the slot is in use, and so ours.
-        unsafe { (*self.slot).packet }
+        unsafe { (*self.slot).sealed }
     }
 
     /// Where in its memory it begins.
@@ -351,12 +351,12 @@ impl Front<'_, '_> {
         unsafe { u32::from((*self.slot).start) + *self.reader.cursor() }
     }
 
-    /// Copies its first bytes, `len` or as many as there are, and does not consume them. Gives how many were
+    /// Copies its first bytes, `len` or as many as there are, and does not consume them. Returns how many were
     /// copied: fewer if the memory that they go to is bad.
     #[inline]
     pub(crate) fn copy(&self, len: usize, to: &mut (impl Destination + ?Sized)) -> usize {
-        // SAFETY: The slot is in use, so that it has memory. What is copied lies before the buffer's end: it
-        // is initialized, and ours; nobody writes there.
+        // SAFETY: The slot is in use, so that it has memory. The bytes lie before the buffer's end: they are
+        // initialized, and ours; nobody writes there.
         let bytes = unsafe {
             let start = (*self.slot).memory.add(self.offset() as usize);
             slice::from_raw_parts(start, len.min(self.len))

@@ -16,7 +16,7 @@ use core::{
 };
 use kernel::{page::PAGE_SIZE, prelude::*};
 
-/// What a writer published: the state before, and how many buffers it began.
+/// An account of a writer's publishing: the state before, and how many buffers it began.
 #[derive(Clone, Copy)]
 pub(crate) struct Published {
     before: State,
@@ -49,13 +49,13 @@ pub(crate) enum Refused {
 }
 
 impl PageRing {
-    /// How many slots may be begun, for who has a claim: `max_usage` may change otherwise.
+    /// How many slots may be begun. The caller has a claim: `max_usage` may change otherwise.
     #[inline]
     fn room(&self, state: State) -> u32 {
         self.max_usage() - state.occupancy()
     }
 
-    /// Publishes buffers of a writer who goes on.
+    /// Publishes buffers of a writer, and keeps the claim.
     #[inline(never)]
     fn push_and_keep(&self, buffers: u32, end: u32, prepare: impl FnMut(State)) -> State {
         self.word.push(buffers, end, Claim::Kept, prepare)
@@ -64,7 +64,7 @@ impl PageRing {
     /// Frees what readers have left in the slot before those that a writer began, if the ring is empty in
     /// `state` and that is not done.
     ///
-    /// Who publishes does this, in the very state that it publishes from, so that in the slots that are free
+    /// A writer does this in the very state that it publishes from, so that in the slots that are free
     /// no more than one page is left from the times when the ring was empty; and one in [`KEEPER`].
     ///
     /// # Safety
@@ -77,7 +77,7 @@ impl PageRing {
             return;
         }
         *settled = true;
-        // Pairs with `update` by the reader who left it (src/algorithms/ring.rs): `state` came without order.
+        // Pairs with `update` by the reader that left it (src/algorithms/ring.rs): `state` came without order.
         self.state();
         if begun < self.max_usage() {
             // SAFETY: The claim is held. No slot is in use, and this one was not begun either, so that it is ours.
@@ -101,7 +101,7 @@ impl PageRing {
     }
 }
 
-/// The writers' claim. What was added is published at the end.
+/// The writers' claim. At its end the added bytes are published.
 ///
 /// # Invariants
 ///
@@ -118,12 +118,12 @@ pub(crate) struct Writer<'a> {
     over: bool,
     /// Whether there is no memory left in the slot before those that were begun.
     settled: bool,
-    /// What it allocated, as in [`Reader`](super::Reader).
+    /// The memory that it allocated. It is not a part of this for the reason told in [`Reader`](super::Reader).
     pages: &'a mut Pages,
 }
 
 impl<'a> Writer<'a> {
-    /// What the writers' claim gives, taken when the word's state was `known`.
+    /// Returns the access that the writers' claim gives, taken when the word's state was `known`.
     #[inline]
     pub(super) fn new(ring: &'a PageRing, known: State, pages: &'a mut Pages) -> Self {
         Self {
@@ -149,18 +149,18 @@ impl<'a> Writer<'a> {
         self.limit = self.ring.room(state);
     }
 
-    /// Adds to the last buffer what goes there by [`mergeable`]. Gives how much that was.
+    /// Adds to the last buffer as many bytes as go there by [`mergeable`], unless it is sealed. Returns how many.
     ///
-    /// It is published at once, and if it was all there is the head is let go of: nothing more can be added.
+    /// They are published at once, and if they were all there are the head is let go of: nothing more can be added.
     ///
-    /// If readers are done with the buffer meanwhile, the bytes make one of their own, a packet or not.
+    /// If readers are done with the buffer meanwhile, the bytes make one of their own, `sealed` or not.
     ///
     /// Errors: `EFAULT`, with nothing added.
     #[inline(always)]
     pub(crate) fn merge(
         &mut self,
         from: &mut (impl Source + ?Sized),
-        packet: bool,
+        sealed: bool,
     ) -> Result<usize> {
         if self.known.is_empty() || self.begun != 0 || self.over {
             return Ok(0);
@@ -170,12 +170,12 @@ impl<'a> Writer<'a> {
             return Ok(0);
         };
         // SAFETY: The claim is held. The slot was in use when that was taken, so that it has memory which
-        // stays while the claim is held. That it is no packet does not change either.
-        let (slot, memory, into_packet) = unsafe {
+        // stays while the claim is held. Nor does it change whether it is sealed.
+        let (slot, memory, is_sealed) = unsafe {
             let slot = self.ring.slot(self.known.head().before());
-            (slot, (*slot).memory, (*slot).packet)
+            (slot, (*slot).memory, (*slot).sealed)
         };
-        if into_packet {
+        if is_sealed {
             return Ok(0);
         }
         // SAFETY: By the type invariants of the ring, what lies behind the end is ours; if readers are done
@@ -201,8 +201,8 @@ impl<'a> Writer<'a> {
             Ok(_) => self.refresh(),
             Err(Gone) => {
                 // INVARIANT: The slot has memory and a buffer in it, which ends there.
-                // SAFETY: The claim is held, and what the last buffer was in is done with.
-                let known = unsafe { Self::move_on(self.ring, end..new_end, packet) };
+                // SAFETY: The claim is held, and readers are done with the last buffer.
+                let known = unsafe { Self::move_on(self.ring, end..new_end, sealed) };
                 (self.begun, self.settled) = (1, true);
                 self.know(known);
                 self.end = new_end;
@@ -212,13 +212,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Begins a buffer with the bytes that were written behind the end of one that readers are done with, where
-    /// they are. Gives the state.
+    /// they are. Returns the state.
     ///
     /// # Safety
     ///
     /// The claim is held, and no slot is in use.
     #[cold]
-    unsafe fn move_on(ring: &PageRing, bytes: Range<u32>, packet: bool) -> State {
+    unsafe fn move_on(ring: &PageRing, bytes: Range<u32>, sealed: bool) -> State {
         let known = ring.state();
         // SAFETY: By the function's requirements, both slots are ours.
         unsafe {
@@ -230,7 +230,7 @@ impl<'a> Writer<'a> {
                 memory,
                 start: bytes.start as u16,
                 end: bytes.end as u16,
-                packet,
+                sealed,
                 shared,
             };
         }
@@ -238,10 +238,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Publishes the buffers that were begun so far, and goes on, if that is a batch and a reader is at work.
-    /// Tells about it, if so.
+    /// Returns an account of it, if so.
     ///
-    /// Without one, who sleeps until there is something to read is left alone: what is written at once comes
-    /// at once.
+    /// Without one, tasks that sleep until there is something to read sleep on: one write comes to them at once.
     #[inline]
     pub(crate) fn hand_over(&mut self) -> Option<Published> {
         if !is_batch(self.begun) || !self.ring.state().is_claimed(Side::Read) {
@@ -261,7 +260,7 @@ impl<'a> Writer<'a> {
         Some(Published { before, begun })
     }
 
-    /// Adds a buffer with the next bytes, a page of them at most.
+    /// Adds a buffer with the next bytes, a page of them at most, `sealed` or not.
     ///
     /// # Panics
     ///
@@ -270,7 +269,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn push(
         &mut self,
         from: Filled<'_, impl Source + ?Sized>,
-        packet: bool,
+        sealed: bool,
     ) -> Result<usize, Refused> {
         let from = from.into_inner();
         if self.begun == self.limit {
@@ -296,7 +295,7 @@ impl<'a> Writer<'a> {
             *slot = Slot {
                 memory,
                 end: copied as u16,
-                packet,
+                sealed,
                 ..Slot::EMPTY
             };
         }
@@ -313,8 +312,8 @@ impl<'a> Writer<'a> {
         unsafe { self.ring.slot(self.known.head().plus(self.begun)) }
     }
 
-    /// Memory for the next of so many bytes, in the next `slot`: what readers left, unless somebody else may still
-    /// read it, or a new page.
+    /// Memory for the next of so many bytes, in the next `slot`: a page that readers left, unless somebody else may
+    /// still read it, or a new one.
     #[inline(always)]
     fn memory(&mut self, mut slot: *mut Slot, bytes: usize) -> Option<*mut u8> {
         // SAFETY: The claim is held and there is room, so that the slot is not in use, but ours. If no slot is
@@ -340,7 +339,7 @@ impl<'a> Writer<'a> {
                 unsafe { ring.lacking(next, room, bytes) }
             });
         }
-        // splice(2) shared it, with a pipe of the kernel's.
+        // A reader shared it, and it may still be in use.
         //
         // SAFETY: It was a slot's memory.
         if shared && unsafe { bindings::virt_page_count(memory.cast()) } != 1 {
@@ -360,8 +359,8 @@ impl<'a> Writer<'a> {
         self.known.is_empty()
     }
 
-    /// Publishes what was added, unless that is done, and lets go of the head. Tells about it if a buffer was
-    /// begun.
+    /// Publishes the added bytes, unless that is done, and lets go of the head. Returns an account of it if a buffer
+    /// was begun.
     #[inline(always)]
     pub(super) fn publish(&mut self) -> Option<Published> {
         let begun = self.begun;

@@ -4,8 +4,8 @@
 
 use super::*;
 use crate::abstractions::vfs::{
-    file::{access, close, pipe_mark, Seek},
-    open::Opening,
+    file::{access, close, Seek},
+    open::{mark, Opening},
 };
 use kernel::{
     macros::kunit_tests,
@@ -80,6 +80,21 @@ impl Openable for Probe {
     }
 }
 
+/// The file system of probes.
+struct Probes;
+
+impl Kind for Probes {
+    const NAME: &'static CStr = c"ipcdemo-kunit";
+    const MAGIC: u32 = 0x1234_5678;
+    const FILE_TYPE: u32 = kernel::bindings::S_IFSOCK;
+    const LABEL: &'static CStr = c"probe";
+
+    fn fs_type() -> &'static FsType<Self> {
+        static FS_TYPE: FsType<Probes> = FsType::new();
+        &FS_TYPE
+    }
+}
+
 fn probe() -> Result<(Arc<Log>, Arc<Probe>)> {
     let log = Arc::new(
         Log {
@@ -149,13 +164,13 @@ unsafe fn open(
     }
 }
 
-#[kunit_tests(ipcdemo_pipe_fs)]
+#[kunit_tests(ipcdemo_pseudo_fs)]
 mod tests {
     use super::*;
 
     #[test]
-    fn both_files_are_on_one_fifo() -> Result {
-        let fs = PipeFs::mount()?;
+    fn both_files_are_on_one_inode() -> Result {
+        let fs = PseudoFs::<Probes>::mount()?;
         let (log, probe) = probe()?;
         let flags = flags::O_NONBLOCK | flags::O_DIRECT | flags::O_APPEND;
         let (read, write) = create(&fs, probe, flags)?;
@@ -163,8 +178,11 @@ mod tests {
         assert!(inode(&read) == inode(&write));
         // SAFETY: The inode is valid as long as the files are open.
         let (mode_of_inode, ino) = unsafe { ((*inode(&read)).i_mode, (*inode(&read)).i_ino) };
-        assert_eq!(u32::from(mode_of_inode), kernel::bindings::S_IFIFO | 0o600);
-        let expected = CString::try_from_fmt(fmt!("pipe:[{ino}]"))?;
+        assert_eq!(u32::from(mode_of_inode), Probes::FILE_TYPE | 0o600);
+        // SAFETY: As above: the inode has its super block.
+        let magic = unsafe { (*(*inode(&read)).i_sb).s_magic };
+        assert_eq!(magic, Probes::MAGIC as c_ulong);
+        let expected = CString::try_from_fmt(fmt!("probe:[{ino}]"))?;
         assert!(*name::<64>(&read)? == *expected);
         assert!(*name::<64>(&write)? == *expected);
 
@@ -191,7 +209,7 @@ mod tests {
 
     #[test]
     fn each_pair_has_an_inode_of_its_own() -> Result {
-        let fs = PipeFs::mount()?;
+        let fs = PseudoFs::<Probes>::mount()?;
         let (first_read, first_write) = create(&fs, probe()?.1, 0)?;
         let (read, write) = create(&fs, probe()?.1, 0)?;
         assert!(inode(&read) != inode(&first_read));
@@ -204,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_name_needs_room() -> Result {
-        let fs = PipeFs::mount()?;
+        let fs = PseudoFs::<Probes>::mount()?;
         let (read, write) = create(&fs, probe()?.1, 0)?;
         assert!(name::<4>(&read).err() == Some(ENAMETOOLONG));
         close(read);
@@ -214,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_refused_open_leaves_nothing() -> Result {
-        let fs = PipeFs::mount()?;
+        let fs = PseudoFs::<Probes>::mount()?;
         let (log, probe) = probe()?;
         let (read, write) = create(&fs, probe, 0)?;
         let before = references();
@@ -239,10 +257,10 @@ mod tests {
     #[test]
     fn an_inode_can_be_opened_again() -> Result {
         let before = references();
-        let fs = PipeFs::mount()?;
+        let fs = PseudoFs::<Probes>::mount()?;
         let (log, probe) = probe()?;
         let (read, write) = create(&fs, probe, 0)?;
-        assert_eq!((pipe_mark(&read), pipe_mark(&write)), (0, 0));
+        assert_eq!((mark(&read), mark(&write)), (0, 0));
         // SAFETY: The file is open, and its path is held.
         let (path, cred) = unsafe {
             let path = (*read.as_ptr()).__bindgen_anon_1.f_path;
@@ -264,7 +282,7 @@ mod tests {
             again?
         };
         assert_eq!(log.opened.load(Relaxed), 1);
-        assert_eq!((access(&again), pipe_mark(&again)), (BOTH, 7));
+        assert_eq!((access(&again), mark(&again)), (BOTH, 7));
         assert_eq!(mode(&again) & bindings::FMODE_NOWAIT, 0);
 
         close(again);
@@ -278,7 +296,7 @@ mod tests {
     #[test]
     fn whoever_is_last_gives_back_the_module() -> Result {
         let before = references();
-        let fs = PipeFs::mount()?;
+        let fs = PseudoFs::<Probes>::mount()?;
         assert_eq!(references(), before);
         for write_is_last in [false, true] {
             let (read, write) = create(&fs, probe()?.1, 0)?;
@@ -302,7 +320,7 @@ mod tests {
     #[test]
     fn a_file_system_may_go_before_its_files() -> Result {
         let before = references();
-        let fs = PipeFs::mount()?;
+        let fs = PseudoFs::<Probes>::mount()?;
         let (log, probe) = probe()?;
         let (read, write) = create(&fs, probe, 0)?;
         drop(fs);

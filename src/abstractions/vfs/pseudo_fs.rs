@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file system that nobody can mount, of inodes that are FIFOs to whoever looks at them. The
-//! kernel's own pipes live in such a one.
+//! File systems that nobody can mount, of inodes that are in no folder and have an object each. The kernel's own pipes
+//! and sockets live in such ones.
 //!
-//! The file system stays mounted while there is a [`PipeFs`], which is as long as the module is loaded: mounting it for
-//! each pipe would have each close wait for a grace period. Each of these keeps the module loaded, as it leads to an inode:
-//! an open file, a descriptor made with `O_PATH`, a look at `/proc/PID/fd`, a watch by inotify(7).
+//! A file system stays mounted while there is a [`PseudoFs`]. That should last as long as the module is loaded: mounting
+//! it for each object would have each close wait for a grace period. Each of these keeps the module loaded, as it leads to
+//! an inode: an open file, a descriptor made with `O_PATH`, a look at `/proc/PID/fd`, a watch by inotify(7).
 //!
 //! C headers: [`include/linux/pseudo_fs.h`](srctree/include/linux/pseudo_fs.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h).
@@ -40,51 +40,111 @@ use kernel::{
     types::{ForeignOwnable, Opaque}, //
 };
 
-/// The type of the file system.
-struct FsType(Opaque<kernel::bindings::file_system_type>);
+/// A kind of pseudo file system.
+pub(crate) trait Kind: Sized + 'static {
+    /// The name of its type.
+    const NAME: &'static CStr;
+
+    /// What statfs(2) returns as its `f_type`.
+    const MAGIC: u32;
+
+    /// What stat(2) returns as the type of its inodes: `S_IFIFO` or `S_IFSOCK`.
+    const FILE_TYPE: u32;
+
+    /// `/proc/PID/fd` shows its files as `LABEL:[INODE]`.
+    const LABEL: &'static CStr;
+
+    /// Returns the static that the kernel knows the kind by.
+    fn fs_type() -> &'static FsType<Self>;
+}
+
+/// The type of a kind's file systems, as the kernel knows it: `struct file_system_type`. A generic function has no static
+/// of its own for each type, so that each [`Kind`] brings one.
+pub(crate) struct FsType<K>(
+    Opaque<kernel::bindings::file_system_type>,
+    PhantomData<fn() -> K>,
+);
 
 // SAFETY: The VFS changes it under its own locks.
-unsafe impl Sync for FsType {}
+unsafe impl<K> Sync for FsType<K> {}
 
-static FS_TYPE: FsType = FsType(Opaque::new(kernel::bindings::file_system_type {
-    name: c"ipcdemo_pipefs".to_bytes_with_nul().as_ptr(),
-    init_fs_context: Some(init_fs_context),
-    kill_sb: Some(kernel::bindings::kill_anon_super),
-    owner: this_module::<LocalModule>().as_ptr(),
-    ..pin_init::zeroed()
-}));
-
-static SUPER_OPERATIONS: kernel::bindings::super_operations = kernel::bindings::super_operations {
-    statfs: Some(kernel::bindings::simple_statfs),
-    destroy_inode: Some(destroy_inode),
-    ..pin_init::zeroed()
-};
-
-static DENTRY_OPERATIONS: kernel::bindings::dentry_operations =
-    kernel::bindings::dentry_operations {
-        d_dname: Some(d_dname),
-        ..pin_init::zeroed()
-    };
-
-/// # Safety
-///
-/// To be called as `file_system_type.init_fs_context`.
-unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> c_int {
-    // SAFETY: The context is valid and being set up. `init_pseudo` gives null or something valid.
-    unsafe {
-        let ctx = bindings::init_pseudo(fc, kernel::bindings::PIPEFS_MAGIC as c_ulong);
-        if ctx.is_null() {
-            return ENOMEM.to_errno();
-        }
-        (*ctx).ops = &raw const SUPER_OPERATIONS;
-        (*ctx).dops = &raw const DENTRY_OPERATIONS;
+impl<K: Kind> FsType<K> {
+    /// Returns the type of `K`'s file systems.
+    pub(crate) const fn new() -> Self {
+        let fs_type = kernel::bindings::file_system_type {
+            name: K::NAME.to_bytes_with_nul().as_ptr(),
+            init_fs_context: Some(Self::init_fs_context),
+            kill_sb: Some(kernel::bindings::kill_anon_super),
+            owner: this_module::<LocalModule>().as_ptr(),
+            ..pin_init::zeroed()
+        };
+        Self(Opaque::new(fs_type), PhantomData)
     }
-    0
+
+    const SUPER_OPERATIONS: kernel::bindings::super_operations =
+        kernel::bindings::super_operations {
+            statfs: Some(kernel::bindings::simple_statfs),
+            destroy_inode: Some(destroy_inode),
+            ..pin_init::zeroed()
+        };
+
+    const DENTRY_OPERATIONS: kernel::bindings::dentry_operations =
+        kernel::bindings::dentry_operations {
+            d_dname: Some(Self::d_dname),
+            ..pin_init::zeroed()
+        };
+
+    /// # Safety
+    ///
+    /// To be called as `file_system_type.init_fs_context`.
+    unsafe extern "C" fn init_fs_context(fc: *mut kernel::bindings::fs_context) -> c_int {
+        // SAFETY: The context is valid and being set up. `init_pseudo` gives null or something valid.
+        unsafe {
+            let ctx = bindings::init_pseudo(fc, K::MAGIC as c_ulong);
+            if ctx.is_null() {
+                return ENOMEM.to_errno();
+            }
+            (*ctx).ops = const { &Self::SUPER_OPERATIONS };
+            (*ctx).dops = const { &Self::DENTRY_OPERATIONS };
+        }
+        0
+    }
+
+    /// Names a file for `/proc/PID/fd`.
+    ///
+    /// # Safety
+    ///
+    /// To be called as `dentry_operations.d_dname`.
+    ///
+    /// C: `dynamic_dname` in `fs/d_path.c`, which modules may not call.
+    unsafe extern "C" fn d_dname(
+        dentry: *mut kernel::bindings::dentry,
+        buffer: *mut c_char,
+        len: c_int,
+    ) -> *mut c_char {
+        let Ok(len) = usize::try_from(len) else {
+            return ENAMETOOLONG.to_ptr();
+        };
+        // SAFETY: The dentry is one of a file of ours, which has an inode. `snprintf` writes no more than
+        // the buffer can take, and tells how long the name is without the NUL at its end.
+        unsafe {
+            let ino = (*(*dentry).d_inode).i_ino;
+            let (format, label) = (c"%s:[%llu]".as_char_ptr(), K::LABEL.as_char_ptr());
+            let size = kernel::bindings::snprintf(buffer, len, format, label, ino) as usize + 1;
+            if size > len {
+                return ENAMETOOLONG.to_ptr();
+            }
+            // The name has to end where the buffer does.
+            let start = buffer.add(len - size);
+            ptr::copy(buffer, start, size);
+            start
+        }
+    }
 }
 
 /// # Safety
 ///
-/// To be called as `super_operations.destroy_inode`, for an inode of this file system.
+/// To be called as `super_operations.destroy_inode`, for an inode of a [`PseudoFs`].
 unsafe extern "C" fn destroy_inode(inode: *mut kernel::bindings::inode) {
     // SAFETY: The inode is valid, and nobody else uses it any more: nor does a walk under RCU come to it, as its
     // dentries are in no directory. If it has private data, `new_inode` made it, so that its file operations are the
@@ -97,41 +157,10 @@ unsafe extern "C" fn destroy_inode(inode: *mut kernel::bindings::inode) {
         if !object.is_null() {
             ((*operations).drop_object)(object);
             // From here on the module may be removed, but only after this task has left its text. A reference to an
-            // inode comes with one to the mount or the super block, which is given up later. `PipeFs::drop` waits for
+            // inode comes with one to the mount or the super block, which is given up later. `PseudoFs::drop` waits for
             // that. Until then the VFS looks at the operations of inodes and dentries, too.
             kernel::bindings::module_put(module::as_ptr());
         }
-    }
-}
-
-/// Names a file for `/proc/PID/fd`: `pipe:[INODE]`.
-///
-/// # Safety
-///
-/// To be called as `dentry_operations.d_dname`.
-///
-/// C: `dynamic_dname` in `fs/d_path.c`, which modules may not call.
-unsafe extern "C" fn d_dname(
-    dentry: *mut kernel::bindings::dentry,
-    buffer: *mut c_char,
-    len: c_int,
-) -> *mut c_char {
-    let Ok(len) = usize::try_from(len) else {
-        return ENAMETOOLONG.to_ptr();
-    };
-    // SAFETY: The dentry is one of a file of ours, which has an inode. `snprintf` writes no more than
-    // the buffer can take, and tells how long the name is without the NUL at its end.
-    unsafe {
-        let ino = (*(*dentry).d_inode).i_ino;
-        let format = c"pipe:[%llu]".as_char_ptr();
-        let size = kernel::bindings::snprintf(buffer, len, format, ino) as usize + 1;
-        if size > len {
-            return ENAMETOOLONG.to_ptr();
-        }
-        // The name has to end where the buffer does.
-        let start = buffer.add(len - size);
-        ptr::copy(buffer, start, size);
-        start
     }
 }
 
@@ -234,14 +263,14 @@ impl Drop for InodeRef {
 ///
 /// - The mount came from `kern_mount`, and the reference to it is ours.
 /// - The super block holds one reference to the module, of which the module was relieved while this exists.
-pub(crate) struct PipeFs(NonNull<kernel::bindings::vfsmount>);
+pub(crate) struct PseudoFs<K: Kind>(NonNull<kernel::bindings::vfsmount>, PhantomData<fn() -> K>);
 
 // SAFETY: A mount may be used and given back by any thread.
-unsafe impl Send for PipeFs {}
+unsafe impl<K: Kind> Send for PseudoFs<K> {}
 // SAFETY: As above.
-unsafe impl Sync for PipeFs {}
+unsafe impl<K: Kind> Sync for PseudoFs<K> {}
 
-impl PipeFs {
+impl<K: Kind> PseudoFs<K> {
     /// Mounts the file system.
     ///
     /// Mounted or not, the module can be unloaded while there is no inode: each of these has a reference to it. The
@@ -253,17 +282,17 @@ impl PipeFs {
     /// all mounts.
     pub(crate) fn mount() -> Result<Self> {
         // SAFETY: The type is valid, and static.
-        let mount = from_err_ptr(unsafe { kernel::bindings::kern_mount(FS_TYPE.0.get()) })?;
+        let mount = from_err_ptr(unsafe { kernel::bindings::kern_mount(K::fs_type().0.get()) })?;
         let mount = NonNull::new(mount).ok_or(ENOMEM)?;
         // SAFETY: `get_filesystem` took it for the super block. While this code runs there is another reference, or the
         // module is being loaded.
         unsafe { kernel::bindings::module_put(module::as_ptr()) };
         // INVARIANT: Both are as they have to be now.
-        Ok(Self(mount))
+        Ok(Self(mount, PhantomData))
     }
 }
 
-impl Drop for PipeFs {
+impl<K: Kind> Drop for PseudoFs<K> {
     /// Context: may sleep; waits for a grace period. While the module goes it waits for tasks that are done with the
     /// last inode, too, and for a walk of all super blocks, as sync(2) does one, to get past this one.
     fn drop(&mut self) {
@@ -285,13 +314,25 @@ impl Drop for PipeFs {
     }
 }
 
+/// Returns the type of a kind's inodes. Of the other types, the VFS expects more than files: pages, or other inodes, or a
+/// device.
+const fn file_type<K: Kind>() -> kernel::bindings::umode_t {
+    use kernel::bindings::{S_IFIFO, S_IFSOCK};
+
+    assert!(matches!(K::FILE_TYPE, S_IFIFO | S_IFSOCK));
+    K::FILE_TYPE as kernel::bindings::umode_t
+}
+
 /// Makes an inode for `object`.
 ///
 /// C: `get_pipe_inode` in `fs/pipe.c`.
-fn new_inode<H: Holder<Object: Openable>>(fs: &PipeFs, object: H) -> Result<InodeRef> {
+fn new_inode<K: Kind, H: Holder<Object: Openable>>(
+    fs: &PseudoFs<K>,
+    object: H,
+) -> Result<InodeRef> {
     // It is none, but all that an inode of its kind needs that is on no list.
     //
-    // SAFETY: By the invariants of `PipeFs` the mount is valid, and so is its super block.
+    // SAFETY: By the invariants of `PseudoFs` the mount is valid, and so is its super block.
     let inode = unsafe { kernel::bindings::alloc_anon_inode(fs.0.as_ref().mnt_sb) };
     // INVARIANT: It has one reference, and we own it.
     let inode = InodeRef(NonNull::new(from_err_ptr(inode).map_err(|_| ENFILE)?).ok_or(ENFILE)?);
@@ -304,7 +345,7 @@ fn new_inode<H: Holder<Object: Openable>>(fs: &PipeFs, object: H) -> Result<Inod
     unsafe {
         (*raw).__bindgen_anon_3.i_fop = InodeVtable::<H>::file_operations();
         (*raw).i_private = object.into_foreign();
-        (*raw).i_mode |= kernel::bindings::S_IFIFO as kernel::bindings::umode_t;
+        (*raw).i_mode |= const { file_type::<K>() };
         (*raw).i_flags = 0;
     }
     Ok(inode)
@@ -313,8 +354,8 @@ fn new_inode<H: Holder<Object: Openable>>(fs: &PipeFs, object: H) -> Result<Inod
 /// Makes the first file on an inode, for writing.
 ///
 /// Who opens the inode again finds `object` by itself.
-fn first_file<H: Holder<Object: Openable>>(
-    fs: &PipeFs,
+fn first_file<K: Kind, H: Holder<Object: Openable>>(
+    fs: &PseudoFs<K>,
     inode: InodeRef,
     open_flags: u32,
 ) -> Result<ARef<File>> {
@@ -346,7 +387,7 @@ fn second_file<H: Holder<Object: Openable>>(first: &File, open_flags: u32) -> Re
     }
 }
 
-/// Starts a file as the kernel starts its pipes'.
+/// Starts a file as the kernel starts those of its pipes.
 ///
 /// # Safety
 ///
@@ -378,14 +419,14 @@ unsafe fn start<H: Holder<Object: Openable>>(
 /// Errors: `ENFILE`, `ENOMEM`; `ENOENT` while the module is going.
 ///
 /// C: `create_pipe_files` in `fs/pipe.c`.
-pub(crate) fn create<H: Holder<Object: Openable>>(
-    fs: &PipeFs,
+pub(crate) fn create<K: Kind, H: Holder<Object: Openable>>(
+    fs: &PseudoFs<K>,
     object: H,
     open_flags: u32,
 ) -> Result<(ARef<File>, ARef<File>)> {
     let inode = new_inode(fs, object)?;
     let write_flags = flags::O_WRONLY | open_flags & (flags::O_NONBLOCK | flags::O_DIRECT);
-    let write = first_file::<H>(fs, inode, write_flags)?;
+    let write = first_file::<K, H>(fs, inode, write_flags)?;
     let read_flags = flags::O_RDONLY | open_flags & flags::O_NONBLOCK;
     let read = second_file::<H>(&write, read_flags)?;
     Ok((read, write))
