@@ -215,8 +215,8 @@ __helper bool ipcdemo_helper_inode_goes_with(const struct file *file)
 }
 
 /*
- * Whether sendfile(2) has moved something before in the same call. Its own pipe
- * has no files; splice_direct_to_actor begins with a tail of 0, and leaves one.
+ * Whether sendfile(2) seems to have moved something before in the same call: a
+ * guess, which src/abstractions/vfs/splice_guess.rs explains.
  */
 __helper bool ipcdemo_helper_pipe_is_another_round(const struct pipe_inode_info *pipe)
 {

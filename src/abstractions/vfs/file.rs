@@ -15,6 +15,7 @@ use crate::{
         fasync::FasyncFields,
         poll::{PollEvents, PollTable},
         splice::SplicePipe,
+        splice_guess,
         stream::{Destination, Source, UserBuffer},
     },
     bindings, //
@@ -352,20 +353,6 @@ fn to_ssize(result: Result<usize>, requested: usize) -> isize {
     }
 }
 
-/// Asks a read or write not to block if it is for splice(2), which holds the lock of the pipe at the other
-/// end: a write of `iter_file_splice_write`, or a read of `copy_splice_read`, which the VFS prefers to the
-/// file's own `splice_read` once the file has `O_DIRECT`.
-///
-/// It is told by being synchronous and from or to kernel pages. Hardly anybody else does so, and has to expect
-/// `EAGAIN` then.
-fn nowait_if_spliced(kiocb: &mut kernel::bindings::kiocb, iter: &kernel::bindings::iov_iter) {
-    if kiocb.ki_complete.is_none()
-        && u32::from(iter.iter_type) == kernel::bindings::iter_type_ITER_BVEC
-    {
-        kiocb.ki_flags |= bindings::IOCB_NOWAIT;
-    }
-}
-
 /// Borrows what a file's `private_data` owns.
 ///
 /// # Safety
@@ -425,7 +412,7 @@ impl<T: FileOperations> FileVtable<T> {
     ) -> isize {
         if T::HAS_SPLICE_READ {
             // SAFETY: Both are valid, and nobody else uses them.
-            unsafe { nowait_if_spliced(&mut *kiocb, &*iter) };
+            unsafe { splice_guess::nowait_if_spliced(&mut *kiocb, &*iter) };
         }
         // SAFETY: The kiocb and its file are valid for the call.
         let (this, request) =
@@ -445,7 +432,7 @@ impl<T: FileOperations> FileVtable<T> {
     ) -> isize {
         if T::HAS_SPLICE_WAIT {
             // SAFETY: Both are valid, and nobody else uses them.
-            unsafe { nowait_if_spliced(&mut *kiocb, &*iter) };
+            unsafe { splice_guess::nowait_if_spliced(&mut *kiocb, &*iter) };
         }
         // SAFETY: The kiocb and its file are valid for the call.
         let (this, request) =
@@ -483,35 +470,8 @@ impl<T: FileOperations> FileVtable<T> {
         len: usize,
         flags: c_uint,
     ) -> isize {
-        // SAFETY: The file is valid for the call. Its position may be in use, but not through this.
-        let (this, local) = unsafe { (object::<T>(file), LocalFile::from_raw_file(file)) };
-        let mut nonblock = flags & bindings::SPLICE_F_NONBLOCK != 0 || is_nonblocking(local);
-        // sendfile(2) comes again with what is left, and is to end where the room does.
-        //
-        // SAFETY: The pipe is valid. If it has no files, it is this thread's own.
-        nonblock |= unsafe { bindings::pipe_is_another_round(pipe) };
-        // A caller that will not wait for room does not wait for input, either.
-        let flags = if nonblock {
-            flags | bindings::SPLICE_F_NONBLOCK
-        } else {
-            flags
-        };
-        loop {
-            // From another pipe there has to be something first. sendfile(2) has put it into its own.
-            //
-            // SAFETY: The pipe is valid, and its lock is not held.
-            let input = to_result(unsafe { bindings::pipe_wait_for_input(pipe, nonblock) });
-            if let Err(error) = input.and_then(|()| this.splice_wait(local, nonblock)) {
-                return error.to_errno() as isize;
-            }
-            // SAFETY: The arguments are this operation's.
-            let ret =
-                unsafe { kernel::bindings::iter_file_splice_write(pipe, file, pos, len, flags) };
-            // Another writer was faster.
-            if nonblock || ret != EAGAIN.to_errno() as isize {
-                return ret;
-            }
-        }
+        // SAFETY: The arguments are this operation's, and the object is the file's own.
+        unsafe { splice_guess::write(object::<T>(file), pipe, file, pos, len, flags) }
     }
 
     /// # Safety

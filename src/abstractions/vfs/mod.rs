@@ -12,5 +12,6 @@ mod path_file;
 pub(crate) mod poll;
 pub(crate) mod pseudo_fs;
 pub(crate) mod splice;
+mod splice_guess;
 pub(crate) mod stream;
 pub(crate) mod user_struct;
