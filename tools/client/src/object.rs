@@ -4,43 +4,46 @@ use std::fmt;
 
 use crate::raw;
 
-/// What sort of object it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+/// Makes [`Kind`] of the kinds, each with its number in the interface and its name.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $number:ident, $name:literal;)*) => {
+        /// What sort of object it is.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+            /// One that this library, older than the module, does not know.
+            Unknown(u32),
+        }
+
+        impl fmt::Display for Kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$kind => f.pad($name),)*
+                    Self::Unknown(kind) => f.pad(&format!("unknown-{kind}")),
+                }
+            }
+        }
+
+        impl From<u32> for Kind {
+            fn from(kind: u32) -> Self {
+                match kind {
+                    $(raw::$number => Self::$kind,)*
+                    unknown => Self::Unknown(unknown),
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// A null object.
-    Null,
+    Null = IPCDEMO_KIND_NULL, "null";
     /// A counter.
-    Counter,
+    Counter = IPCDEMO_KIND_COUNTER, "counter";
     /// A wait queue.
-    Waitq,
+    Waitq = IPCDEMO_KIND_WAITQ, "waitq";
     /// A pipe.
-    Pipe,
-    /// One that this library, older than the module, does not know.
-    Unknown(u32),
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Null => f.pad("null"),
-            Self::Counter => f.pad("counter"),
-            Self::Waitq => f.pad("waitq"),
-            Self::Pipe => f.pad("pipe"),
-            Self::Unknown(kind) => f.pad(&format!("unknown-{kind}")),
-        }
-    }
-}
-
-impl From<u32> for Kind {
-    fn from(kind: u32) -> Self {
-        match kind {
-            raw::IPCDEMO_KIND_NULL => Self::Null,
-            raw::IPCDEMO_KIND_COUNTER => Self::Counter,
-            raw::IPCDEMO_KIND_WAITQ => Self::Waitq,
-            raw::IPCDEMO_KIND_PIPE => Self::Pipe,
-            unknown => Self::Unknown(unknown),
-        }
-    }
+    Pipe = IPCDEMO_KIND_PIPE, "pipe";
 }
 
 /// A live object, as the factory tells of it.
