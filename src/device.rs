@@ -35,14 +35,11 @@ use crate::{
         IPCDEMO_TALLY_SIZE_VER0, //
     },
     objects::{
-        counter::Counter,
+        self,
         fifo::Fifos,
-        null::Null,
-        pipe::Pipe,
         pipe_limits::{Account, Limits},
         product::{publish, Client, Product},
-        tally::Tally,
-        waitq::Waitq, //
+        tally::Tally, //
     },
 };
 
@@ -55,16 +52,18 @@ use kernel::{
 
 /// Makes the factory's table: the kinds of its objects, in the order of their ids.
 macro_rules! products {
-    ($($name:ident: $object:ty,)*) => {
+    ($($module:ident::$object:ident,)*) => {
+        $(use objects::$module::$object;)*
+
         /// What objects are made with, by kind.
         struct Shops {
-            $($name: <$object as Product>::Shop,)*
+            $($module: <$object as Product>::Shop,)*
         }
 
         impl Shops {
             fn open() -> Result<Self> {
                 Ok(Self {
-                    $($name: <$object>::shop()?,)*
+                    $($module: $object::shop()?,)*
                 })
             }
         }
@@ -74,8 +73,8 @@ macro_rules! products {
             #[inline(always)]
             fn make(&self, wanted: Request, args: &UserStructPtr) -> Option<Result> {
                 $(
-                    if wanted == const { request(<$object>::MAKE) } {
-                        return Some(self.make_one::<$object>(&self.factory.shops.$name, args));
+                    if wanted == const { request($object::MAKE) } {
+                        return Some(self.make_one::<$object>(&self.factory.shops.$module, args));
                     }
                 )*
                 None
@@ -87,8 +86,8 @@ macro_rules! products {
             const {
                 let mut last = 0;
                 $(
-                    assert!(<$object>::KIND > last, "the kinds are in another order");
-                    last = <$object>::KIND;
+                    assert!($object::KIND > last, "the kinds are in another order");
+                    last = $object::KIND;
                 )*
                 let _ = last;
             };
@@ -104,10 +103,10 @@ macro_rules! products {
 }
 
 products! {
-    null: Null,
-    counter: Counter,
-    waitq: Waitq,
-    pipe: Pipe,
+    null::Null,
+    counter::Counter,
+    waitq::Waitq,
+    pipe::Pipe,
 }
 
 /// The module's nodes under `/dev`.
