@@ -28,7 +28,7 @@ mod kunit;
 mod objects;
 
 use abstractions::module::Init;
-use objects::pipe_limits::{Limits, Values};
+use objects::pipe::limits::{Limits, Values};
 
 module! {
     type: IpcDemo,

@@ -36,8 +36,10 @@ use crate::{
     },
     objects::{
         self,
-        fifo::Fifos,
-        pipe_limits::{Account, Limits},
+        pipe::{
+            fifo::Fifos,
+            limits::{Account, Limits}, //
+        },
         product::{publish, Client, Product},
         tally::Tally, //
     },

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A model of `Pipe` (src/objects/pipe.rs), step by step, over that of its ring.
+//! A model of `Pipe` (src/objects/pipe/transfer.rs), step by step, over that of its ring.
 
 use super::{
     loom_ring::{Full, PageRing, Published, Writer},

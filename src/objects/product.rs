@@ -9,7 +9,7 @@ use crate::{
         vfs::user_struct::UserStructPtr, //
     },
     bindings::ipcdemo_object,
-    objects::{pipe_limits::Account, tally::Tally}, //
+    objects::{pipe::limits::Account, tally::Tally}, //
 };
 use kernel::{
     fs::{

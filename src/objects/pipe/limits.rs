@@ -29,7 +29,7 @@ use kernel::{
 };
 
 /// The pages of a pipe that nobody asked to be larger. `PIPE_DEF_BUFFERS`.
-pub(crate) const DEFAULT_PAGES: u32 = 16;
+pub(super) const DEFAULT_PAGES: u32 = 16;
 
 /// The pages of a pipe whose user has too many. `PIPE_MIN_DEF_BUFFERS`.
 const MIN_PAGES: u32 = 2;
@@ -156,7 +156,7 @@ impl Account {
     /// Context: may sleep. Errors: `ENOMEM`, also if the user has too many pages.
     ///
     /// C: `alloc_pipe_info`.
-    pub(crate) fn charge(&self) -> Result<Charge> {
+    pub(super) fn charge(&self) -> Result<Charge> {
         if self.0.uid != current_uid() {
             // The file was given to somebody else, or its owner became somebody else.
             return Self::open(&self.0.limits)?.charge_itself();
@@ -165,7 +165,7 @@ impl Account {
     }
 
     /// Charges for nothing so far.
-    pub(crate) fn charge_nothing(&self) -> Charge {
+    pub(super) fn charge_nothing(&self) -> Charge {
         Charge {
             user: self.0.clone(),
             pages: 0,
@@ -204,7 +204,7 @@ impl_user_struct!(ipcdemo_pipe_limits_args: IPCDEMO_PIPE_LIMITS_SIZE_VER0);
 /// Whether the limits bind the caller.
 ///
 /// C: `pipe_is_unprivileged_user`.
-pub(crate) fn is_unprivileged() -> bool {
+pub(super) fn is_unprivileged() -> bool {
     !capable(Capability::SysResource) && !capable(Capability::SysAdmin)
 }
 
@@ -294,7 +294,7 @@ impl Limits {
     /// Whether the caller may ask for so many pages at once.
     ///
     /// Errors: `EPERM`.
-    pub(crate) fn allow_size(&self, pages: u32) -> Result {
+    pub(super) fn allow_size(&self, pages: u32) -> Result {
         if pages > self.values().max_size / BUFFER_MAX && !capable(Capability::SysResource) {
             return Err(EPERM);
         }
@@ -315,13 +315,13 @@ impl Limits {
 }
 
 /// What a pipe counts for.
-pub(crate) struct Charge {
+pub(super) struct Charge {
     user: Arc<User>,
     pages: u32,
 }
 
 /// A user who may have nothing left. To be dropped in process context, with no lock held.
-pub(crate) struct Idle(Arc<User>);
+pub(super) struct Idle(Arc<User>);
 
 impl Drop for Idle {
     fn drop(&mut self) {
@@ -331,12 +331,12 @@ impl Drop for Idle {
 
 impl Charge {
     /// How many pages it is.
-    pub(crate) fn pages(&self) -> u32 {
+    pub(super) fn pages(&self) -> u32 {
         self.pages
     }
 
     /// The limits that it is measured by.
-    pub(crate) fn limits(&self) -> &Arc<Limits> {
+    pub(super) fn limits(&self) -> &Arc<Limits> {
         &self.user.limits
     }
 
@@ -350,7 +350,7 @@ impl Charge {
     /// Makes it so many pages. Tells whether the user is above a limit then.
     ///
     /// Context: any.
-    pub(crate) fn change(&mut self, pages: u32) -> bool {
+    pub(super) fn change(&mut self, pages: u32) -> bool {
         let sum = self.replace(pages);
         self.limits().is_above_soft(sum) || self.limits().is_above_hard(sum)
     }
@@ -365,7 +365,7 @@ impl Charge {
     ///
     /// Context: any.
     #[inline]
-    pub(crate) fn uncharge(&mut self) -> Option<Idle> {
+    pub(super) fn uncharge(&mut self) -> Option<Idle> {
         self.replace(0);
         self.user.is_idle().then(|| Idle(self.user.clone()))
     }

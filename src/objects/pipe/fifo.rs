@@ -3,9 +3,10 @@
 //! FIFOs: pipes that are found by a name.
 //!
 //! Card: FIFO, `fifo_open`, `wait_for_partner`. Original: `fs/pipe.c`, fifo(7). What opening one means is in
-//! `pipe.rs`; here is where the nodes come from. They are a region of character devices and not misc
+//! `holders.rs`; here is where the nodes come from. They are a region of character devices and not misc
 //! devices: `misc_open` holds a mutex that all of those share, and whoever opens a FIFO may have to wait.
 
+use super::{limits::Limits, Pipe};
 use crate::{
     abstractions::{
         tables::registry::Registry,
@@ -15,8 +16,7 @@ use crate::{
             user_struct::{impl_user_struct, UserStructPtr},
         }, //
     },
-    bindings::{ipcdemo_fifo_args, IPCDEMO_FIFO_NODES_MAX, IPCDEMO_FIFO_SIZE_VER0},
-    objects::{pipe::Pipe, pipe_limits::Limits}, //
+    bindings::{ipcdemo_fifo_args, IPCDEMO_FIFO_NODES_MAX, IPCDEMO_FIFO_SIZE_VER0}, //
 };
 use kernel::{
     new_mutex,
