@@ -57,7 +57,6 @@ module! {
 struct IpcDemo {
     #[pin]
     nodes: device::Nodes,
-    lists: device::Lists,
     init: Init,
 }
 
@@ -71,7 +70,6 @@ impl kernel::InPlaceModule for IpcDemo {
             })?;
             Ok(try_pin_init!(Self {
                 init: Init::begin(),
-                lists: device::Lists,
                 nodes <- device::Nodes::register(limits),
             }))
         })

@@ -9,7 +9,6 @@
 
 use crate::{
     abstractions::{
-        tables::live,
         vfs::{
             anon_file::AnonFiles,
             file::{FileOperations, Seek},
@@ -95,12 +94,6 @@ macro_rules! products {
             };
             $(collect::<$object>(objects, after);)*
         }
-
-        impl Drop for Lists {
-            fn drop(&mut self) {
-                $(live::trim::<$object>();)*
-            }
-        }
     };
 }
 
@@ -143,9 +136,6 @@ impl Nodes {
         })
     }
 }
-
-/// The lists of live objects, whose memory is freed when the module goes.
-pub(crate) struct Lists;
 
 const _: () = {
     assert!(IPCDEMO_CLOEXEC == flags::O_CLOEXEC);
@@ -293,7 +283,7 @@ fn collect<T: Product>(objects: &mut KVec<ipcdemo_object>, after: u64) {
         Ordering::Greater => return,
     };
     let room = objects.capacity() - objects.len();
-    for (number, object) in live::after::<T>(after).take(room) {
+    for (number, object) in T::all().after(after).take(room) {
         let object = ipcdemo_object {
             id: u64::from(T::KIND) << 32 | u64::from(number),
             kind: T::KIND,

@@ -12,7 +12,6 @@
 #include <linux/poll.h>
 #include <linux/pseudo_fs.h>
 #include <linux/splice.h>
-#include <linux/xarray.h>
 
 #include <asm/ioctls.h>
 
@@ -42,5 +41,4 @@ static const __u32 RUST_CONST_HELPER_FMODE_NOWAIT = (__force __u32)FMODE_NOWAIT;
 static const int RUST_CONST_HELPER_IOCB_NOWAIT = IOCB_NOWAIT;
 static const int RUST_CONST_HELPER_IOCB_NOSIGNAL = IOCB_NOSIGNAL;
 static const __u32 RUST_CONST_HELPER_SPLICE_F_NONBLOCK = SPLICE_F_NONBLOCK;
-static const __u32 RUST_CONST_HELPER_XA_FLAGS_ACCOUNT = (__force __u32)XA_FLAGS_ACCOUNT;
 static const __u32 RUST_CONST_HELPER_KSYM_SYMBOL_LEN = KSYM_SYMBOL_LEN;

@@ -14,8 +14,12 @@
 
 /* Who is on the lists of those who want SIGIO: src/abstractions/vfs/fasync.rs. */
 DEFINE_MUTEX(ipcdemo_fasync_mutex);
-/* The lists of the live objects: src/abstractions/tables/live.rs. */
-DEFINE_SPINLOCK(ipcdemo_live_spinlock);
+/* The locks of the tables of objects, which share them: src/abstractions/tables/id_table.rs. */
+struct id_table_lock ipcdemo_id_table_locks[1 << IPCDEMO_ID_TABLE_LOCKS_SHIFT] = {
+	[0 ... (1 << IPCDEMO_ID_TABLE_LOCKS_SHIFT) - 1] = {
+		.lock = __SPIN_LOCK_UNLOCKED(ipcdemo_id_table_locks.lock),
+	},
+};
 
 /* The array has to be of null pointers. */
 unsigned int ipcdemo_helper_get_user_pages_bulk(unsigned int nr, void **addresses)

@@ -9,6 +9,7 @@
 #include <linux/fault-inject-usercopy.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
+#include <linux/hash.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
@@ -51,14 +52,19 @@ __helper void ipcdemo_helper_fasync_unlock(void)
 	mutex_unlock(&ipcdemo_fasync_mutex);
 }
 
-__helper void ipcdemo_helper_live_lock(void)
+/* Takes the lock of a table, which is found by its address: as lib/atomic64.c does. */
+__helper spinlock_t *ipcdemo_helper_id_table_lock(const void *table)
 {
-	spin_lock(&ipcdemo_live_spinlock);
+	u32 index = hash_ptr(table, IPCDEMO_ID_TABLE_LOCKS_SHIFT);
+	spinlock_t *lock = &ipcdemo_id_table_locks[index].lock;
+
+	spin_lock(lock);
+	return lock;
 }
 
-__helper void ipcdemo_helper_live_unlock(void)
+__helper void ipcdemo_helper_id_table_unlock(spinlock_t *lock)
 {
-	spin_unlock(&ipcdemo_live_spinlock);
+	spin_unlock(lock);
 }
 
 __helper bool ipcdemo_helper_list_empty_careful(const struct list_head *list)

@@ -11,14 +11,22 @@
 #include <linux/wait.h>
 
 extern struct mutex ipcdemo_fasync_mutex;
-extern spinlock_t ipcdemo_live_spinlock;
+
+#define IPCDEMO_ID_TABLE_LOCKS_SHIFT	4
+
+struct id_table_lock {
+	/* Of the tables whose addresses have this hash. */
+	spinlock_t lock;
+} ____cacheline_aligned_in_smp;
+
+extern struct id_table_lock ipcdemo_id_table_locks[1 << IPCDEMO_ID_TABLE_LOCKS_SHIFT];
 
 bool ipcdemo_helper_eventfd_signal_allowed(void);
 bool ipcdemo_helper_in_task(void);
 void ipcdemo_helper_fasync_lock(void);
 void ipcdemo_helper_fasync_unlock(void);
-void ipcdemo_helper_live_lock(void);
-void ipcdemo_helper_live_unlock(void);
+spinlock_t *ipcdemo_helper_id_table_lock(const void *table);
+void ipcdemo_helper_id_table_unlock(spinlock_t *lock);
 bool ipcdemo_helper_list_empty_careful(const struct list_head *list);
 bool ipcdemo_helper_sb_start_write_trylock(struct super_block *sb);
 void ipcdemo_helper_set_in_eventfd(bool in_eventfd);

@@ -7,7 +7,7 @@
 
 use crate::{
     abstractions::{
-        tables::live::{self, impl_live},
+        tables::id_table::{self, impl_in_table, Id},
         vfs::{
             anon_file::AnonFiles,
             file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
@@ -50,28 +50,23 @@ pub(crate) struct Counter {
     /// Who waits for the count to change. Its lock guards who is on it, and the count while that is locked.
     #[pin]
     wqh: WaitQueue<()>,
-    entry: live::Entry<Self, Kind>,
-}
-
-impl_live!(Counter, entry, Kind);
-
-/// What else there is to a counter. Beside the number of its entry there is room for it: with its reference
-/// count a counter takes 64 bytes, as the original does.
-pub(crate) struct Kind {
+    id: Id,
     mode: Mode,
     upper: Upper,
-    /// Whether it is that of `/dev/ipcdemo-counter`, which is not listed.
+    /// Whether it is that of `/dev/ipcdemo-counter`, which is in no table.
     shared: bool,
 }
+
+impl_in_table!(Counter, id);
 
 impl Counter {
     /// Makes one, and a file on it.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `ENOSPC` if no id is free.
     ///
     /// C: `do_eventfd`.
     fn create(files: &AnonFiles, count: u32, mode: Mode, open_flags: u32) -> Result<ARef<File>> {
-        let counter = live::add(Self::new(count, mode, false)?)?;
+        let counter = id_table::add(Self::new(count, mode, false)?)?;
         files.create(counter, open_flags)
     }
 
@@ -86,7 +81,7 @@ impl Counter {
         tally: &Arc<Tally>,
     ) -> Result<ARef<File>> {
         let tallied = Tallied {
-            counter: live::add(Self::new(count, mode, false)?)?,
+            counter: id_table::add(Self::new(count, mode, false)?)?,
             tally: tally.clone(),
         };
         let tallied = Arc::new(tallied, GFP_KERNEL_ACCOUNT)?;
@@ -107,11 +102,10 @@ impl Counter {
             pin_init!(Self {
                 count: Word::new(Count::new(count)),
                 wqh <- new_wait_queue!((), "Counter::wqh"),
-                entry: live::Entry::with(Kind {
-                    mode,
-                    upper: Upper::default(),
-                    shared,
-                }),
+                id: Id::new(),
+                mode,
+                upper: Upper::default(),
+                shared,
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -188,7 +182,7 @@ impl counter::Counter for Counter {
 
     #[inline]
     fn upper(&self) -> &Upper {
-        &self.entry.beside().upper
+        &self.upper
     }
 
     #[inline]
@@ -223,7 +217,7 @@ impl counter::Counter for Counter {
 impl Counter {
     /// What a read takes.
     fn mode(&self) -> Mode {
-        self.entry.beside().mode
+        self.mode
     }
 
     /// The count.
@@ -328,7 +322,7 @@ impl FileOperations for Counter {
     /// C: `eventfd_show_fdinfo`.
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
         seq_print!(m, "eventfd-count: {:16x}\n", self.count());
-        seq_print!(m, "eventfd-id: {}\n", self.entry.number());
+        seq_print!(m, "eventfd-id: {}\n", self.id.get());
         seq_print!(
             m,
             "eventfd-semaphore: {}\n",
@@ -340,7 +334,7 @@ impl FileOperations for Counter {
     ///
     /// C: `eventfd_release`.
     fn release(&self, _access: Access, _inode: InodeOfReleased<'_>) {
-        if !self.entry.beside().shared {
+        if !self.shared {
             self.wqh.wake(&Wake::one().key(PollEvent::Hup));
         }
     }
@@ -348,7 +342,7 @@ impl FileOperations for Counter {
 
 /// What a file is on whose counter has a tally.
 struct Tallied {
-    counter: live::Listed<Counter>,
+    counter: id_table::Listed<Counter>,
     tally: Arc<Tally>,
 }
 

@@ -8,7 +8,7 @@
 
 use crate::{
     abstractions::{
-        tables::live::{self, impl_live},
+        tables::id_table::{self, impl_in_table, Id},
         vfs::{
             anon_file::AnonFiles,
             file::{FileOperations, IoRequest, Seek},
@@ -45,7 +45,7 @@ const LARGE: usize = 64 << 10;
 /// A null object.
 #[pin_data]
 pub(crate) struct Null {
-    entry: live::Entry<Self>,
+    id: Id,
     /// What large reads copy from: as many zeros as the largest has asked for, up to [`LARGE`].
     #[pin]
     zeros: Mutex<KVVec<u8>>,
@@ -54,7 +54,7 @@ pub(crate) struct Null {
     sink: Mutex<KVVec<u8>>,
 }
 
-impl_live!(Null, entry);
+impl_in_table!(Null, id);
 
 impl Null {
     /// Makes one, and a file on it.
@@ -63,13 +63,13 @@ impl Null {
     fn create(files: &AnonFiles, open_flags: u32) -> Result<ARef<File>> {
         let null = Arc::pin_init(
             pin_init!(Self {
-                entry: live::Entry::new(),
+                id: Id::new(),
                 zeros <- new_mutex!(KVVec::new()),
                 sink <- new_mutex!(KVVec::new()),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        files.create(live::add(null)?, open_flags)
+        files.create(id_table::add(null)?, open_flags)
     }
 
     /// Gives `len` zeros by `copy`. Out of line, so that what a word costs is nothing but a word's.
@@ -197,6 +197,6 @@ impl FileOperations for Null {
     }
 
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
-        seq_print!(m, "null-id: {}\n", self.entry.number());
+        seq_print!(m, "null-id: {}\n", self.id.get());
     }
 }

@@ -33,7 +33,7 @@ use self::{
 use crate::{
     abstractions::{
         memory::page_ring::{Both, PageRing, Patience, OWN_SLOTS},
-        tables::live::{self, impl_live},
+        tables::id_table::{self, impl_in_table, Id},
         vfs::{
             fasync::{fasync_fields, FasyncFields, FasyncQueue},
             file::{
@@ -119,10 +119,10 @@ pub(crate) struct Pipe {
     /// Whether a read or a write has to be noted: for a FIFO's times, or for the tally.
     is_noted: bool,
     /// A FIFO is not listed.
-    entry: live::Entry<Self>,
+    id: Id,
 }
 
-impl_live!(Pipe, entry);
+impl_in_table!(Pipe, id);
 
 /// The file system of the pipes' inodes: those who look at one take it for one of the kernel's.
 pub(crate) struct Inodes;
@@ -167,7 +167,7 @@ impl Pipe {
             pipe.set_size(size)?;
         }
         // The last one to leave takes it off the list, even if its inode stays.
-        let ends = pseudo_fs::create(fs, live::add(pipe)?, open_flags)?;
+        let ends = pseudo_fs::create(fs, id_table::add(pipe)?, open_flags)?;
         if let Some(tally) = tally {
             tally.add_object();
         }
@@ -207,7 +207,7 @@ impl Pipe {
                 is_fifo,
                 is_noted,
                 tally,
-                entry: live::Entry::new(),
+                id: Id::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -453,7 +453,7 @@ impl FileOperations for Pipe {
     /// One line more than the original has. The factory's list tells the rest, to those who may use the factory.
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
         if !self.is_fifo {
-            seq_print!(m, "pipe-id:\t{}\n", self.entry.number());
+            seq_print!(m, "pipe-id:\t{}\n", self.id.get());
         }
     }
 

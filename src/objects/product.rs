@@ -5,7 +5,7 @@
 
 use crate::{
     abstractions::{
-        tables::live::Live,
+        tables::id_table::InStaticTable,
         vfs::user_struct::UserStructPtr, //
     },
     bindings::ipcdemo_object,
@@ -21,7 +21,7 @@ use kernel::{
 };
 
 /// A kind of object that the factory makes, and tells of.
-pub(crate) trait Product: Live {
+pub(crate) trait Product: InStaticTable {
     /// The upper half of its ids: one of `IPCDEMO_KIND_*`.
     const KIND: u32;
 

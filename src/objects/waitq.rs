@@ -8,7 +8,7 @@
 
 use crate::{
     abstractions::{
-        tables::live::{self, impl_live},
+        tables::id_table::{self, impl_in_table, Id},
         vfs::{
             anon_file::AnonFiles,
             file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
@@ -94,17 +94,17 @@ pub(crate) struct Waitq {
     queue: WaitQueue<()>,
     /// Whether it is that of `/dev/ipcdemo-waitq`, which is not listed.
     shared: bool,
-    entry: live::Entry<Self>,
+    id: Id,
 }
 
-impl_live!(Waitq, entry);
+impl_in_table!(Waitq, id);
 
 impl Waitq {
     /// Makes one, and a file on it.
     ///
-    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `EBUSY` if no number is free.
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `ENOSPC` if no id is free.
     fn create(files: &AnonFiles, word: u64, open_flags: u32) -> Result<ARef<File>> {
-        let waitq = live::add(Self::new(word, false)?)?;
+        let waitq = id_table::add(Self::new(word, false)?)?;
         files.create(waitq, open_flags)
     }
 
@@ -121,7 +121,7 @@ impl Waitq {
                 word: Atomic::new(word),
                 queue <- new_wait_queue!((), "Waitq::queue"),
                 shared,
-                entry: live::Entry::new(),
+                id: Id::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -505,7 +505,7 @@ impl FileOperations for Waitq {
 
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
         let (word, waiters) = self.snapshot();
-        seq_print!(m, "waitq-id: {}\n", self.entry.number());
+        seq_print!(m, "waitq-id: {}\n", self.id.get());
         seq_print!(m, "waitq-word: {:16x}\n", word);
         seq_print!(m, "waitq-waiters: {}\n", waiters);
     }

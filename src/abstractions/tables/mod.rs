@@ -2,5 +2,4 @@
 
 //! Objects by number.
 
-pub(crate) mod live;
-pub(crate) mod registry;
+pub(crate) mod id_table;

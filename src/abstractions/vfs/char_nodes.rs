@@ -14,7 +14,7 @@ mod kunit;
 use crate::{
     abstractions::{
         module,
-        tables::registry::Registry,
+        tables::id_table::{self, Id, IdTable, InTable, Listed},
         vfs::{
             file::FileVtable,
             open::{self, Openable},
@@ -23,7 +23,6 @@ use crate::{
     LocalModule, //
 };
 use core::{
-    marker::PhantomData,
     mem::ManuallyDrop,
     ptr::{self, NonNull}, //
 };
@@ -37,15 +36,29 @@ use kernel::{
 
 /// An object that character devices can be made of.
 pub(crate) trait Nodes: Openable {
-    /// The objects and their devices, each under its minor number and one.
-    fn nodes() -> &'static Registry<Behind<Self>>;
+    /// Returns the table of the objects and their devices, with room for as many as there can be. An id is a minor number
+    /// and one.
+    fn nodes() -> &'static IdTable<Behind<Self>>;
 }
 
 /// An object, and the device that leads to it.
-pub(crate) struct Behind<T> {
+pub(crate) struct Behind<T: Nodes> {
     object: Arc<T>,
     /// The address of its `struct cdev`, to be compared: another device may get its number.
     cdev: usize,
+    id: Id,
+    table: &'static IdTable<Self>,
+}
+
+// SAFETY: The id is a field, and the reference to the table does not change.
+unsafe impl<T: Nodes> InTable for Behind<T> {
+    fn id(&self) -> &Id {
+        &self.id
+    }
+
+    fn table(&self) -> &IdTable<Self> {
+        self.table
+    }
 }
 
 /// A class of devices, and the device numbers for them.
@@ -119,7 +132,10 @@ unsafe extern "C" fn devnode(
 }
 
 /// Room for character devices on objects of one type.
-pub(crate) struct CharRegion<T: Nodes>(Arc<Region>, PhantomData<fn(T)>);
+pub(crate) struct CharRegion<T: Nodes> {
+    region: Arc<Region>,
+    nodes: &'static IdTable<Behind<T>>,
+}
 
 impl<T: Nodes> CharRegion<T> {
     /// The operations of the objects' files, and how to open one.
@@ -128,15 +144,15 @@ impl<T: Nodes> CharRegion<T> {
         ..FileVtable::<T>::VTABLE
     };
 
-    /// Reserves room for up to `count` devices: a major number, and a class, both called `name`.
+    /// Reserves room for as many devices as [`Nodes::nodes`] has: a major number, and a class, both called `name`.
     ///
     /// Context: may sleep.
     ///
     /// Errors: `ENOMEM`, `EBUSY` if no major number is free, `EEXIST` if there is such a class.
-    pub(crate) fn register(name: &'static CStr, count: u32) -> Result<Self> {
-        T::nodes().init();
-        let region = Region::register(name, count)?;
-        Ok(Self(Arc::new(region, GFP_KERNEL)?, PhantomData))
+    pub(crate) fn register(name: &'static CStr) -> Result<Self> {
+        let nodes = T::nodes();
+        let region = Arc::new(Region::register(name, nodes.max())?, GFP_KERNEL)?;
+        Ok(Self { region, nodes })
     }
 
     /// Makes `/dev/NODE_NAME`, with the permissions in `mode`. Whoever opens it gets a file on
@@ -149,21 +165,19 @@ impl<T: Nodes> CharRegion<T> {
     /// Errors: `EEXIST` if there is a node of that name, `ENOSPC` if there are as many as there is
     /// room for, `ENOMEM`.
     pub(crate) fn add(&self, node_name: &CStr, mode: u16, object: Arc<T>) -> Result<CharNode<T>> {
-        let region = self.0.clone();
+        let region = self.region.clone();
         self.check_name(node_name)?;
 
-        let slot = T::nodes().reserve()?;
-        let minor = slot.id() - 1;
-        if minor >= region.count {
-            return Err(ENOSPC);
-        }
-        let dev = region.first + minor;
         let new = NewCdev::new(const { &Self::VTABLE })?;
-        let cdev = new.0.addr().get();
-        let behind = Arc::new(Behind { object, cdev }, GFP_KERNEL_ACCOUNT)?;
-        let entry = Entry::<T>(slot.id(), PhantomData);
+        let behind = Behind {
+            object,
+            cdev: new.0.addr().get(),
+            id: Id::new(),
+            table: self.nodes,
+        };
         // Before an open can come to the device.
-        slot.fill(behind);
+        let behind = id_table::add(Arc::new(behind, GFP_KERNEL_ACCOUNT)?)?;
+        let dev = region.first + (behind.id.get() - 1);
         let cdev = new.add(dev)?;
 
         // Set as a file type, too, so that it is not taken for unset if it allows nobody anything.
@@ -184,7 +198,7 @@ impl<T: Nodes> CharRegion<T> {
         Ok(CharNode {
             dev,
             _cdev: cdev,
-            _entry: entry,
+            _behind: behind,
             region,
         })
     }
@@ -195,7 +209,7 @@ impl<T: Nodes> CharRegion<T> {
         // more reference, which is given back.
         unsafe {
             let device = kernel::bindings::class_find_device(
-                self.0.class.as_ptr(),
+                self.region.class.as_ptr(),
                 ptr::null(),
                 node_name.as_char_ptr().cast(),
                 Some(kernel::bindings::device_match_name),
@@ -307,15 +321,6 @@ impl Drop for Cdev {
     }
 }
 
-/// An object's place in [`Nodes::nodes`]. It is taken out when this is dropped.
-struct Entry<T: Nodes>(u32, PhantomData<fn(T)>);
-
-impl<T: Nodes> Drop for Entry<T> {
-    fn drop(&mut self) {
-        T::nodes().remove(self.0);
-    }
-}
-
 /// A node under `/dev`. It goes when this is dropped; who has it open keeps the object.
 ///
 /// # Invariants
@@ -323,9 +328,9 @@ impl<T: Nodes> Drop for Entry<T> {
 /// `dev` is the number of a device in the region's class.
 pub(crate) struct CharNode<T: Nodes> {
     dev: kernel::bindings::dev_t,
-    // In this order: the number is used again as soon as the entry is gone.
+    // In this order: the number may be used again as soon as this leaves the table.
     _cdev: Cdev,
-    _entry: Entry<T>,
+    _behind: Listed<Behind<T>>,
     region: Arc<Region>,
 }
 

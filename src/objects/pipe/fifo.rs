@@ -9,7 +9,7 @@
 use super::{limits::Limits, Pipe};
 use crate::{
     abstractions::{
-        tables::registry::Registry,
+        tables::id_table::IdTable,
         task::credentials::{capable, Capability},
         vfs::{
             char_nodes::{Behind, CharNode, CharRegion, Nodes},
@@ -32,10 +32,10 @@ impl_user_struct!(ipcdemo_fifo_args: IPCDEMO_FIFO_SIZE_VER0);
 const FIRST: &CStr = c"ipcdemo-fifo";
 
 /// What is behind the nodes.
-static NODES: Registry<Behind<Pipe>> = Registry::new();
+static NODES: IdTable<Behind<Pipe>> = IdTable::with_max(IPCDEMO_FIFO_NODES_MAX);
 
 impl Nodes for Pipe {
-    fn nodes() -> &'static Registry<Behind<Self>> {
+    fn nodes() -> &'static IdTable<Behind<Self>> {
         &NODES
     }
 }
@@ -63,7 +63,7 @@ impl Fifos {
     pub(crate) fn new(limits: &Arc<Limits>) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
-                region: CharRegion::register(FIRST, IPCDEMO_FIFO_NODES_MAX)?,
+                region: CharRegion::register(FIRST)?,
                 limits: limits.clone(),
                 nodes <- new_mutex!(KVec::new(), "Fifos::nodes"),
             }),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::abstractions::{
     memory::page_ring::{Both, Patience},
-    tables::live,
+    tables::id_table,
     vfs::{
         fasync::Band,
         file::{Access, InodeOfReleased},
@@ -140,7 +140,7 @@ impl Pipe {
             left => left,
         };
         if let Left::Nobody(idle) = left {
-            live::remove(self);
+            id_table::remove(self);
             drop(idle);
         }
     }

@@ -40,10 +40,10 @@ impl Probe {
     }
 }
 
-static PROBES: Registry<Behind<Probe>> = Registry::new();
+static PROBES: IdTable<Behind<Probe>> = IdTable::with_max(2);
 
 impl Nodes for Probe {
-    fn nodes() -> &'static Registry<Behind<Self>> {
+    fn nodes() -> &'static IdTable<Behind<Self>> {
         &PROBES
     }
 }
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_node_opens_its_object() -> Result {
-        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit", 2)?;
+        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit")?;
         let (first, second) = (Probe::new()?, Probe::new()?);
         let first_node = region.add(c"ipcdemo-kunit-1", 0o600, first.clone())?;
         let second_node = region.add(c"ipcdemo-kunit-2", 0o600, second.clone())?;
@@ -174,10 +174,13 @@ mod tests {
 
     #[test]
     fn who_has_it_open_keeps_the_object() -> Result {
-        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit", 1)?;
-        let first = Probe::new()?;
+        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit")?;
+        let (first, others) = (Probe::new()?, Probe::new()?);
         let node = region.add(c"ipcdemo-kunit", 0o600, first.clone())?;
+        // It leaves one number, which each of the other nodes has to get.
+        let _other = region.add(c"ipcdemo-kunit-other", 0o600, others)?;
         let special = Special::new(node.dev)?;
+        let dev = node.dev;
         let file = special.open(flags::O_RDWR)?;
         drop(node);
         assert_eq!(first.counts(), (1, 0));
@@ -186,7 +189,7 @@ mod tests {
 
         let second = Probe::new()?;
         let node = region.add(c"ipcdemo-kunit", 0o600, second.clone())?;
-        assert_eq!(node.dev, region.0.first);
+        assert_eq!(node.dev, dev);
         // Nor does it lead to the one that has its number now, before the device is forgotten.
         assert!(special.open(flags::O_RDWR).err() == Some(ENXIO));
         close(file);
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn an_open_for_direct_io_is_refused_after_all() -> Result {
-        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit", 1)?;
+        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit")?;
         let probe = Probe::new()?;
         let node = region.add(c"ipcdemo-kunit", 0o600, probe.clone())?;
         let special = Special::new(node.dev)?;
@@ -215,7 +218,7 @@ mod tests {
 
     #[test]
     fn names_and_room_are_limited() -> Result {
-        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit", 2)?;
+        let region = CharRegion::<Probe>::register(c"ipcdemo-kunit")?;
         let first = region.add(c"ipcdemo-kunit-1", 0o600, Probe::new()?)?;
         let error = region.add(c"ipcdemo-kunit-1", 0o600, Probe::new()?).err();
         assert!(error == Some(EEXIST));
