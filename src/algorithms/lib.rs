@@ -6,6 +6,7 @@
 #![cfg_attr(not(feature = "loom"), no_std)]
 
 pub mod counter;
+pub mod holders;
 #[cfg(feature = "loom")]
 pub mod loom_atomic;
 pub mod ring;

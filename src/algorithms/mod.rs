@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod counter;
+pub(crate) mod holders;
 pub(crate) mod ring;
 
 /// The kernel's atomics. The host has its own under this name, with the same names in it.

@@ -161,7 +161,7 @@ impl Pipe {
     ) -> Result<(ARef<File>, ARef<File>)> {
         let charge = account.charge().map_err(|_| ENFILE)?;
         let slots = charge.pages();
-        let holders = Holders { files: 2, charge };
+        let holders = Holders::new(2, charge);
         let pipe = Self::new(holders, 1, slots, false, tally.cloned()).map_err(|_| ENFILE)?;
         if size != 0 {
             pipe.set_size(size)?;
@@ -179,7 +179,7 @@ impl Pipe {
     /// Context: may sleep. Errors: `ENOMEM`.
     pub(crate) fn new_fifo(limits: &Arc<Limits>) -> Result<Arc<Self>> {
         let charge = Account::open(limits)?.charge_nothing();
-        Self::new(Holders { files: 0, charge }, 0, 1, true, None)
+        Self::new(Holders::new(0, charge), 0, 1, true, None)
     }
 
     /// `users` is how many read, and how many write.

@@ -2,9 +2,9 @@
 
 //! Who has a pipe open, and pays for it.
 //!
-//! Each open file is one of the pipe's *holders*, whichever ends it opened. The first holder of a FIFO begins
-//! a life of it: the ring is empty, and has the capacity that this holder's user is charged for. The last one
-//! ends that life: what is inside goes, and nobody is charged any more. A pipe without a name has one life only.
+//! Each open file is one of the pipe's *holders*, whichever ends it opened. How a life of a FIFO begins with its
+//! first holder, and ends with the last one, is in `algorithms/holders.rs`; here is what that stands on: the lock of
+//! `rd_wait`, the claims of the ring, and the charge.
 //!
 //! Beside that there is a count of files for each end, which tells those at the other end whether to wait.
 //!
@@ -14,17 +14,19 @@ use super::{
     limits::{Account, Charge, Idle, Limits, DEFAULT_PAGES},
     Pipe, //
 };
-use crate::abstractions::{
-    memory::page_ring::{Both, Patience},
-    tables::id_table,
-    vfs::{
-        fasync::Band,
-        file::{Access, InodeOfReleased},
-        open::{Openable, Opening}, //
+use crate::{
+    abstractions::{
+        memory::page_ring::{Both, Patience},
+        tables::id_table,
+        vfs::{
+            fasync::Band,
+            file::{Access, InodeOfReleased},
+            open::{Openable, Opening}, //
+        },
+        wait_queue::{Guard, Wait, Waited, Wake}, //
     },
-    wait_queue::{Guard, Wait, Waited, Wake}, //
+    algorithms::holders::{self, Held, Left},
 };
-use core::mem::swap;
 use kernel::{
     prelude::*,
     sync::{
@@ -33,65 +35,91 @@ use kernel::{
     },
 };
 
-/// Who has a pipe open, and pays for it.
-pub(super) struct Holders {
-    /// How many files there are. With none nobody pays for it, and nothing is in it.
-    pub(super) files: u32,
-    /// What the pipe's capacity counts for, against the limits of who made it, or opened it first.
-    pub(super) charge: Charge,
-}
-
-/// What is left when a file is taken away.
-enum Left {
-    /// Others have it open, too.
-    Others,
-    /// Nobody has, nor is anything inside.
-    Nobody(Option<Idle>),
-    /// It was not taken away: it is the last one, and there may be something inside.
-    ToClear,
-}
+/// How many files a pipe has, and what its capacity counts for.
+pub(super) type Holders = holders::Holders<Charge>;
 
 impl Openable for Pipe {
     const DIRECT: bool = true;
 
+    /// C: `fifo_open`.
     fn open(&self, opening: &Opening<'_>) -> Result {
-        self.join()?;
+        holders::join(self)?;
         self.open_ends(opening).inspect_err(|_| self.leave())
     }
 }
 
-/// The count of holders.
-impl Pipe {
-    /// Adds a file. The first one of a FIFO starts it anew: with nothing inside, and a capacity that counts
-    /// for the user who opens it.
-    ///
-    /// C: the beginning of `fifo_open`.
-    fn join(&self) -> Result {
-        {
-            let mut holders = self.rd_wait.lock();
-            if holders.files > 0 {
-                holders.files += 1;
-                return Ok(());
-            }
-        }
-        let account = Account::open(&self.limits())?;
-        // Both the task that clears the ring and the task that starts it anew hold both claims, so neither can interrupt
-        // the other.
-        self.ring.both(Patience::Killable, |both| {
-            let mut charge = account.charge()?;
-            if self.rd_wait.lock().files == 0 && charge.pages() != self.ring.max_usage() {
-                both.resize(charge.pages())?;
-            }
-            let mut holders = self.rd_wait.lock();
-            holders.files += 1;
-            if holders.files == 1 {
-                swap(&mut holders.charge, &mut charge);
-            }
-            drop(holders);
-            Ok(())
-        })?
+impl Held for Pipe {
+    type Charge = Charge;
+    type Account = Account;
+    type Idle = Idle;
+    type Locked<'a> = Guard<'a, Holders>;
+    type Both<'a> = Both<'a>;
+    type Error = Error;
+
+    const USUAL_SLOTS: u32 = DEFAULT_PAGES;
+
+    #[inline]
+    fn lock(&self) -> Guard<'_, Holders> {
+        self.rd_wait.lock()
     }
 
+    #[inline]
+    fn is_pristine(&self) -> bool {
+        self.ring.is_pristine()
+    }
+
+    #[inline]
+    fn is_idle(&self) -> bool {
+        self.ring.is_idle()
+    }
+
+    #[inline]
+    fn max_usage(&self) -> u32 {
+        self.ring.max_usage()
+    }
+
+    fn both<R>(&self, f: impl FnOnce(&mut Both<'_>) -> R) -> Result<R> {
+        self.ring.both(Patience::Killable, f)
+    }
+
+    fn both_endlessly<R>(&self, f: impl FnOnce(&mut Both<'_>) -> R) -> Result<R> {
+        self.ring.both(Patience::Endless, f)
+    }
+
+    fn try_both<R>(&self, f: impl FnOnce(&mut Both<'_>) -> R) -> Option<R> {
+        self.ring.try_both(f)
+    }
+
+    fn resize(&self, both: &mut Both<'_>, slots: u32) -> Result {
+        both.resize(slots)
+    }
+
+    fn clear(&self, both: &mut Both<'_>) {
+        both.clear();
+    }
+
+    fn account(&self) -> Result<Account> {
+        Account::open(&self.limits())
+    }
+
+    fn charge(&self, account: &Account) -> Result<Charge> {
+        account.charge()
+    }
+
+    #[inline]
+    fn slots(charge: &Charge) -> u32 {
+        charge.pages()
+    }
+
+    #[inline]
+    fn end(&self, charge: &mut Charge) -> Option<Idle> {
+        self.edge_polled.store(0, Relaxed);
+        charge.uncharge()
+    }
+}
+
+/// Leaving, and paying.
+impl Pipe {
     /// Takes a file away; with the last one goes what is inside.
     ///
     /// C: `put_pipe_info`.
@@ -100,74 +128,21 @@ impl Pipe {
         self.finish_leaving(left);
     }
 
-    /// Takes a file away, unless that is the last one and somebody is at the ring.
     #[inline]
-    fn try_leave(&self, mut holders: Guard<'_, Holders>, inode: InodeOfReleased<'_>) -> Left {
-        if holders.files > 1 {
-            holders.files -= 1;
-            return Left::Others;
-        }
-        // Nobody else has it open. A task that is just opening it either has the claims already, or finds that there is
-        // no file.
-        if self.ring.is_pristine() && self.ring.max_usage() <= DEFAULT_PAGES {
-            return Left::Nobody(self.end(&mut holders));
-        }
-        self.try_clear(holders, inode)
-    }
-
-    #[inline(never)]
-    fn try_clear(&self, mut holders: Guard<'_, Holders>, inode: InodeOfReleased<'_>) -> Left {
-        // Without an inode nobody can open it, and an empty ring's memory is freed with the ring.
-        if self.ring.is_idle() && self.ring.max_usage() <= DEFAULT_PAGES && inode.goes() {
-            return Left::Nobody(self.end(&mut holders));
-        }
-        let left = self.ring.try_both(|both| self.clear(both, holders));
-        left.unwrap_or(Left::ToClear)
-    }
-
-    /// The last file is gone. Gives the user to be forgotten, if it is one.
-    #[inline]
-    fn end(&self, holders: &mut Guard<'_, Holders>) -> Option<Idle> {
-        holders.files = 0;
-        self.edge_polled.store(0, Relaxed);
-        holders.charge.uncharge()
+    fn try_leave(&self, holders: Guard<'_, Holders>, inode: InodeOfReleased<'_>) -> Left<Idle> {
+        holders::try_leave(self, holders, move || inode.goes())
     }
 
     #[inline]
-    fn finish_leaving(&self, left: Left) {
+    fn finish_leaving(&self, left: Left<Idle>) {
         let left = match left {
-            Left::ToClear => self.wait_to_clear(),
+            Left::ToClear => holders::clear_in_turn(self),
             left => left,
         };
         if let Left::Nobody(idle) = left {
             id_table::remove(self);
             drop(idle);
         }
-    }
-
-    #[cold]
-    fn wait_to_clear(&self) -> Left {
-        let left = self.ring.both(Patience::Endless, |both| {
-            self.clear(both, self.rd_wait.lock())
-        });
-        // Nothing ends that wait.
-        left.unwrap_or(Left::Others)
-    }
-
-    /// Takes a file away, with what is inside if it is the last one.
-    fn clear(&self, both: &mut Both<'_>, mut holders: Guard<'_, Holders>) -> Left {
-        if holders.files > 1 {
-            holders.files -= 1;
-            return Left::Others;
-        }
-        let idle = self.end(&mut holders);
-        drop(holders);
-        both.clear();
-        if self.ring.max_usage() > DEFAULT_PAGES {
-            // What it was enlarged to nobody pays for any more. It does no harm if this fails.
-            let _ = both.resize(DEFAULT_PAGES);
-        }
-        Left::Nobody(idle)
     }
 
     /// The limits that it is measured by.
@@ -244,8 +219,6 @@ impl Pipe {
     }
 
     /// Opens an end, or both. What is refused or interrupted leaves no count behind, but that somebody came.
-    ///
-    /// C: `fifo_open`.
     fn open_ends(&self, opening: &Opening<'_>) -> Result {
         let mut holders = self.rd_wait.lock();
         match opening.access() {

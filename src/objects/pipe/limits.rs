@@ -315,13 +315,13 @@ impl Limits {
 }
 
 /// What a pipe counts for.
-pub(super) struct Charge {
+pub(crate) struct Charge {
     user: Arc<User>,
     pages: u32,
 }
 
 /// A user who may have nothing left. To be dropped in process context, with no lock held.
-pub(super) struct Idle(Arc<User>);
+pub(crate) struct Idle(Arc<User>);
 
 impl Drop for Idle {
     fn drop(&mut self) {
