@@ -26,6 +26,8 @@
 //! was written since the ring was cleared, there is nothing to clear, and it ends the life then and there. A task
 //! that begins a life meanwhile either takes the lock later, and finds no holder; or it took the lock before, with
 //! the claims already its own, and then the lock has made them visible to the last holder.
+//!
+//! `loom_holders.rs` beside this file tries all interleavings.
 
 use core::{mem::swap, ops::DerefMut};
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What waits for a word and what changes it, in every interleaving and with every outdated value that
-//! a load may give, up to a number of preemptions: here the counter, in `loom_cases.rs` the pipe.
+//! a load may give, up to a number of preemptions: here the counter, in `loom_cases.rs` the pipe,
+//! in `loom_holders.rs` who has it open.
 //!
 //! The queue is a model of `WaitQueue` (src/abstractions/wait_queue.rs), step by step: its lock,
 //! the look at its head without the lock, the task's state, the sleep. A wake-up that gets lost
@@ -16,6 +17,7 @@
 //! fail.
 
 mod loom_cases;
+mod loom_holders;
 mod loom_killed;
 mod loom_pipe;
 mod loom_ring;
@@ -37,6 +39,7 @@ use loom::{
     },
     thread,
 };
+use loom_holders::HolderFault;
 use loom_pipe::PipeFault;
 use loom_ring::RingFault;
 use loom_runs::{seen, Model, ASLEEP, SHARED};
@@ -69,6 +72,8 @@ enum Fault {
     Ring(RingFault),
     /// Something about the pipe.
     Pipe(PipeFault),
+    /// Something about who has it open.
+    Holder(HolderFault),
 }
 
 impl From<Part> for Fault {
@@ -86,6 +91,12 @@ impl From<RingFault> for Fault {
 impl From<PipeFault> for Fault {
     fn from(fault: PipeFault) -> Self {
         Self::Pipe(fault)
+    }
+}
+
+impl From<HolderFault> for Fault {
+    fn from(fault: HolderFault) -> Self {
+        Self::Holder(fault)
     }
 }
 

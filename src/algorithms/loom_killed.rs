@@ -15,13 +15,13 @@ use loom::thread::{self, JoinHandle};
 use std::{cell::Cell, rc::Rc};
 
 /// A task, and another one that kills it at some point.
-struct Victim<R> {
+pub(crate) struct Victim<R> {
     victim: JoinHandle<R>,
     killer: JoinHandle<()>,
 }
 
 impl<R: 'static> Victim<R> {
-    fn spawn<C: 'static>(
+    pub(crate) fn spawn<C: 'static>(
         current: impl FnOnce(&Rc<Task>) -> C,
         run: impl FnOnce(&C) -> R + 'static,
     ) -> Self {
@@ -33,7 +33,7 @@ impl<R: 'static> Victim<R> {
         }
     }
 
-    fn join(self) -> R {
+    pub(crate) fn join(self) -> R {
         self.killer.join().unwrap();
         self.victim.join().unwrap()
     }

@@ -276,28 +276,44 @@ impl PageRing {
         }
     }
 
-    /// `PageRing::both`, `Both::resize`. What is inside has to fit.
-    pub(crate) fn resize(&self, task: &Rc<Task>, max_usage: u32) -> Result<(), Killed> {
+    pub(crate) fn both<R>(
+        &self,
+        task: &Rc<Task>,
+        f: impl FnOnce(&mut Both<'_>) -> R,
+    ) -> Result<R, Killed> {
         let [read, write] = [Side::Read, Side::Write].map(|side| self.turn(side, task));
         self.claim_both(&write, &read)?;
-        let slots = new_slots(max_usage);
-        let known = self.state();
-        for (slot, n) in slots.iter().zip(0..known.occupancy()) {
-            let old = self.slot(known.tail().plus(n));
-            slot.memory.set(old.take());
-            slot.start.set(old.start.get());
-            slot.end.set(old.end.get());
-        }
-        let left: Vec<_> = (self.slots.replace(slots).iter())
-            .filter_map(Slot::take)
-            .collect();
-        self.max_usage.store(max_usage.into(), Relaxed);
-        self.word
-            .let_go_both(Some(State::new(known.occupancy(), known.end())));
+        Ok(self.with_both(task, f))
+    }
+
+    pub(crate) fn try_both<R>(
+        &self,
+        task: &Rc<Task>,
+        f: impl FnOnce(&mut Both<'_>) -> R,
+    ) -> Option<R> {
+        self.word.try_claim_both()?;
+        Some(self.with_both(task, f))
+    }
+
+    fn with_both<R>(&self, task: &Rc<Task>, f: impl FnOnce(&mut Both<'_>) -> R) -> R {
+        let mut both = Both {
+            ring: self,
+            anew: None,
+            freed: Vec::new(),
+        };
+        let result = f(&mut both);
+        self.word.let_go_both(both.anew);
         self.pass(Side::Read, task);
         self.pass(Side::Write, task);
-        left.into_iter().for_each(|page| self.free(page));
-        Ok(())
+        for page in both.freed {
+            self.free(page);
+        }
+        result
+    }
+
+    /// `PageRing::both`, `Both::resize`. What is inside has to fit.
+    pub(crate) fn resize(&self, task: &Rc<Task>, max_usage: u32) -> Result<(), Killed> {
+        self.both(task, |both| both.resize(max_usage))
     }
 
     fn claim_both(&self, write: &Turn, read: &Turn) -> Result<State, Killed> {
@@ -363,6 +379,41 @@ impl PageRing {
         let in_slots = self.slots.get().iter().filter_map(Slot::take).count();
         assert_eq!(in_slots, self.pages.get(), "a page is lost");
         assert!(in_slots <= 2, "{TOO_MUCH_KEPT}");
+    }
+}
+
+/// Both claims.
+pub(crate) struct Both<'a> {
+    ring: &'a PageRing,
+    anew: Option<State>,
+    freed: Vec<Page>,
+}
+
+impl Both<'_> {
+    /// What is inside has to fit.
+    pub(crate) fn resize(&mut self, max_usage: u32) {
+        let ring = self.ring;
+        let slots = new_slots(max_usage);
+        let known = self.anew.unwrap_or_else(|| ring.state());
+        for (slot, n) in slots.iter().zip(0..known.occupancy()) {
+            let old = ring.slot(known.tail().plus(n));
+            slot.memory.set(old.take());
+            slot.start.set(old.start.get());
+            slot.end.set(old.end.get());
+        }
+        self.take_all(&ring.slots.replace(slots));
+        ring.max_usage.store(max_usage.into(), Relaxed);
+        self.anew = Some(State::new(known.occupancy(), known.end()));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.take_all(&self.ring.slots.get());
+        self.ring.cursor.set(0);
+        self.anew = Some(State::new(0, 0));
+    }
+
+    fn take_all(&mut self, slots: &[Slot]) {
+        self.freed.extend(slots.iter().filter_map(Slot::take));
     }
 }
 
