@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What waits for a word and what changes it, in every interleaving and with every outdated value that
-//! a load may give, up to a number of preemptions: here the counter, in `loom_cases.rs` the pipe,
-//! in `loom_holders.rs` who has it open.
+//! a load may give, up to a number of preemptions: in `loom_counter.rs` the counter, in `loom_cases.rs` the pipe, in
+//! `loom_holders.rs` who has it open.
 //!
 //! The queue is a model of `WaitQueue` (src/abstractions/wait_queue.rs), step by step: its lock,
 //! the look at its head without the lock, the task's state, the sleep. A wake-up that gets lost
@@ -17,17 +17,14 @@
 //! fail.
 
 mod loom_cases;
+mod loom_counter;
 mod loom_holders;
 mod loom_killed;
 mod loom_pipe;
 mod loom_ring;
 mod loom_runs;
 
-use ipcdemo_algorithms::{
-    counter::{self, Change, Count, Mode, Upper, Word},
-    fault::Part,
-    loom_atomic::AtomicBool,
-};
+use ipcdemo_algorithms::{counter::Change, fault::Part, loom_atomic::AtomicBool};
 use loom::{
     cell::{Cell, UnsafeCell},
     sync::{
@@ -37,12 +34,11 @@ use loom::{
         },
         Condvar, Mutex, MutexGuard,
     },
-    thread,
 };
 use loom_holders::HolderFault;
 use loom_pipe::PipeFault;
 use loom_ring::RingFault;
-use loom_runs::{seen, Model, ASLEEP, SHARED};
+use loom_runs::seen;
 use std::rc::Rc;
 
 /// What is broken in a run.
@@ -533,287 +529,4 @@ enum Step {
     Announce,
     Look,
     LookForSignal,
-}
-
-/// What the tasks at a counter share.
-struct Shared {
-    word: Word,
-    upper: Upper,
-    /// What the value of a write stands for: done before it, and used by who has read the value.
-    parcels: [UnsafeCell<()>; 3],
-}
-
-/// A task, at the counter.
-struct Current {
-    shared: Rc<Shared>,
-    at: Visitor,
-}
-
-impl counter::Counter for Current {
-    type Error = Killed;
-    type Locked<'a> = List<'a>;
-
-    fn word(&self) -> &Word {
-        &self.shared.word
-    }
-
-    fn upper(&self) -> &Upper {
-        &self.shared.upper
-    }
-
-    fn is_active(&self) -> bool {
-        self.at.is_active()
-    }
-
-    fn locked<R>(&self, f: impl FnOnce(&mut List<'_>) -> R) -> R {
-        f(&mut self.at.head.lock())
-    }
-
-    fn wake(&self, queue: &mut List<'_>, change: Change) -> bool {
-        let anybody = !queue.is_empty();
-        self.at.wake_locked(queue, change, Whom::All);
-        seen(if anybody { "somebody" } else { "nobody" });
-        anybody
-    }
-
-    fn wait_until(&self, mut condition: impl FnMut() -> bool) -> Result<(), Killed> {
-        self.at.wait_until(false, || condition().then_some(()))
-    }
-}
-
-impl Current {
-    fn read(&self, mode: Mode) -> u64 {
-        self.read_killably(mode).unwrap()
-    }
-
-    fn read_killably(&self, mode: Mode) -> Result<u64, Killed> {
-        counter::read(self, mode, || Ok(()))
-    }
-
-    fn write(&self, value: u64) {
-        self.write_killably(value).unwrap();
-    }
-
-    fn write_killably(&self, value: u64) -> Result<(), Killed> {
-        counter::write(self, value, |_| Ok(()))
-    }
-
-    /// Waits by poll for something to read.
-    fn poll_in(&self) {
-        self.at
-            .poll(Change::Added, || counter::readiness(self).0.then_some(()));
-    }
-}
-
-/// A counter for one run.
-struct Counter {
-    shared: Rc<Shared>,
-    head: Rc<Head>,
-}
-
-impl Counter {
-    fn new(fault: Option<Fault>, count: u64) -> Self {
-        let shared = Shared {
-            word: Word::new(Count::new(0)),
-            upper: Upper::default(),
-            parcels: Default::default(),
-        };
-        let counter = Self {
-            shared: Rc::new(shared),
-            head: Rc::new(Head::new(fault)),
-        };
-        if count > 0 {
-            counter.current().write(count);
-        }
-        counter
-    }
-
-    fn current(&self) -> Current {
-        self.current_as(&Rc::new(Task::new()))
-    }
-
-    fn current_as(&self, task: &Rc<Task>) -> Current {
-        Current {
-            shared: self.shared.clone(),
-            at: Visitor::new(&self.head, task),
-        }
-    }
-
-    fn spawn<R: 'static>(&self, f: impl FnOnce(&Current) -> R + 'static) -> thread::JoinHandle<R> {
-        let current = self.current();
-        thread::spawn(move || f(&current))
-    }
-
-    /// What everybody has left behind.
-    fn end(&self) -> u64 {
-        self.head.end();
-        counter::get(&self.current()).get()
-    }
-}
-
-/// One writes 1 twice, one reads it twice.
-fn pair(fault: Option<Fault>) {
-    let counter = Counter::new(fault, 0);
-    let writer = counter.spawn(|current| [1, 1].map(|value| current.write(value)));
-    let reader = counter.current();
-    assert_eq!([(); 2].map(|()| reader.read(Mode::Semaphore)), [1, 1]);
-    writer.join().unwrap();
-    assert_eq!(counter.end(), 0);
-}
-
-/// One does something and says so, three times, and one uses it.
-fn parcels(fault: Option<Fault>) {
-    let counter = Counter::new(fault, 0);
-    let writer = counter.spawn(|current| {
-        for (value, parcel) in [1, 2, 4].into_iter().zip(&current.shared.parcels) {
-            parcel.with_mut(|_| ());
-            current.write(value);
-        }
-    });
-    let reader = counter.current();
-    let mut all = 0;
-    while all < 7 {
-        let taken = reader.read(Mode::Sum);
-        for (value, parcel) in [1, 2, 4].into_iter().zip(&reader.shared.parcels) {
-            if taken & value != 0 {
-                parcel.with(|_| ());
-            }
-        }
-        all += taken;
-    }
-    writer.join().unwrap();
-    assert_eq!(counter.end(), 0);
-}
-
-/// Two write 1 each, two read 1 each: who reads more puts the rest back.
-fn empty(fault: Option<Fault>, mode: Mode) {
-    let counter = Counter::new(fault, 0);
-    let readers = [(); 2].map(|()| {
-        counter.spawn(move |current| {
-            let taken = current.read(mode);
-            if taken > 1 {
-                current.write(taken - 1);
-            }
-        })
-    });
-    let writer = counter.spawn(|current| current.write(1));
-    counter.current().write(1);
-    writer.join().unwrap();
-    readers.map(|reader| reader.join().unwrap());
-    assert_eq!(counter.end(), 0);
-}
-
-/// Two have to wait for room, two make it.
-fn full(fault: Option<Fault>) {
-    let counter = Counter::new(fault, Count::MAX);
-    let writers = [(); 2].map(|()| counter.spawn(|current| current.write(1)));
-    let reader = counter.spawn(|current| current.read(Mode::Semaphore));
-    assert_eq!(counter.current().read(Mode::Semaphore), 1);
-    assert_eq!(reader.join().unwrap(), 1);
-    writers.map(|writer| writer.join().unwrap());
-    assert_eq!(counter.end(), Count::MAX);
-}
-
-/// One has to wait for all the room there is, in a counter that is not full.
-fn large(fault: Option<Fault>) {
-    let counter = Counter::new(fault, 1);
-    let writers = [Count::MAX, 1].map(|value| counter.spawn(move |current| current.write(value)));
-    let reader = counter.current();
-    let mut left = u128::from(Count::MAX) + 2;
-    while left > 0 {
-        left -= u128::from(reader.read(Mode::Sum));
-    }
-    writers.map(|writer| writer.join().unwrap());
-    assert_eq!(counter.end(), 0);
-}
-
-/// One polls, one sleeps, and what is written is enough for both.
-fn poller(fault: Option<Fault>) {
-    let counter = Counter::new(fault, 0);
-    let poller = counter.spawn(Current::poll_in);
-    let reader = counter.spawn(|current| current.read(Mode::Semaphore));
-    counter.current().write(2);
-    poller.join().unwrap();
-    assert_eq!(reader.join().unwrap(), 1);
-    assert_eq!(counter.end(), 1);
-}
-
-const PAIR: Model = Model::new("pair", 4, pair);
-const PARCELS: Model = Model::new("parcels", 3, parcels);
-const SEMAPHORE: Model = Model::new("semaphore", 1, |fault| empty(fault, Mode::Semaphore));
-const SUM: Model = Model::new("sum", 1, |fault| empty(fault, Mode::Sum));
-const FULL: Model = Model::new("full", 1, full);
-const LARGE: Model = Model::new("large", 1, large);
-const POLLER: Model = Model::new("poller", 2, poller);
-
-#[test]
-fn pair_passes() {
-    PAIR.passes(&["somebody", "nobody"]);
-}
-
-#[test]
-fn parcels_passes() {
-    PARCELS.passes(&["somebody", "nobody"]);
-}
-
-#[test]
-fn semaphore_passes() {
-    SEMAPHORE.passes(&["somebody", "nobody"]);
-}
-
-#[test]
-fn sum_passes() {
-    SUM.passes(&["somebody", "nobody"]);
-}
-
-#[test]
-fn full_passes() {
-    FULL.passes(&["somebody", "nobody"]);
-}
-
-#[test]
-fn large_passes() {
-    LARGE.passes(&["somebody", "nobody"]);
-}
-
-#[test]
-fn poller_passes() {
-    POLLER.passes(&[]);
-}
-
-#[test]
-fn barrier_after_change_is_needed() {
-    for model in [PAIR, SEMAPHORE, SUM, LARGE, POLLER] {
-        model.fails(Part::BarrierAfterChange, ASLEEP);
-    }
-}
-
-#[test]
-fn barrier_in_announce_is_needed() {
-    for model in [PAIR, SEMAPHORE, SUM, LARGE] {
-        model.fails(Fault::NoBarrierInAnnounce, ASLEEP);
-    }
-}
-
-#[test]
-fn barrier_in_poll_wait_is_needed() {
-    POLLER.fails(Fault::NoBarrierInPollWait, ASLEEP);
-}
-
-#[test]
-fn release_is_needed() {
-    PARCELS.fails(Part::StoreRelease, SHARED);
-}
-
-#[test]
-fn order_is_needed() {
-    for (fault, symptom) in [
-        (Fault::AnnounceBeforeQueueing, ASLEEP),
-        (Fault::LookBeforeQueueing, ASLEEP),
-        (Fault::LookBeforeAnnouncing, ASLEEP),
-        (Fault::RemoveBeforeWaking, SHARED),
-        (Fault::StayOnQueue, SHARED),
-    ] {
-        SEMAPHORE.fails(fault, symptom);
-    }
 }

@@ -5,10 +5,11 @@
 
 use super::{
     loom_cases::Shared,
+    loom_counter::Counter,
     loom_pipe::{Current, PipeFault},
     loom_ring::{RingFault, PAGE},
     loom_runs::{Model, ASLEEP},
-    Counter, Fault, Head, Killed, Task, Visitor, Whom,
+    Fault, Head, Killed, Task, Visitor, Whom,
 };
 use ipcdemo_algorithms::counter::{Change, Count, Mode};
 use loom::thread::{self, JoinHandle};
