@@ -82,8 +82,8 @@ macro_rules! products {
             }
         }
 
-        /// Adds to `objects` those after `after`, as far as there is room.
-        fn collect_all(objects: &mut KVec<ipcdemo_object>, after: u64) {
+        /// Adds to `objects` those after `after`, until there are `capacity`.
+        fn collect_all(objects: &mut KVec<ipcdemo_object>, capacity: usize, after: u64) {
             const {
                 let mut last = 0;
                 $(
@@ -92,7 +92,7 @@ macro_rules! products {
                 )*
                 let _ = last;
             };
-            $(collect::<$object>(objects, after);)*
+            $(collect::<$object>(objects, capacity, after);)*
         }
     };
 }
@@ -266,23 +266,23 @@ fn list(ptr: &UserStructPtr) -> Result {
     let array = UserArray::new(args.objects, args.object_size, IPCDEMO_OBJECT_SIZE_MAX)?;
     let capacity = args.capacity.min(IPCDEMO_LIST_MAX) as usize;
     let mut objects = KVec::with_capacity(capacity, GFP_KERNEL)?;
-    collect_all(&mut objects, args.after);
+    collect_all(&mut objects, capacity, args.after);
     array.write(&objects)?;
     args.count = objects.len() as u32;
     ptr.write(&args)
 }
 
-/// Adds the objects of one kind whose ids are above `after`, as far as there is room. An id is the kind in its upper
+/// Adds the objects of one kind whose ids are above `after`, until there are `capacity`. An id is the kind in its upper
 /// half and the object's number in its lower half.
 ///
 /// An object is described with no lock held but its own.
-fn collect<T: Product>(objects: &mut KVec<ipcdemo_object>, after: u64) {
+fn collect<T: Product>(objects: &mut KVec<ipcdemo_object>, capacity: usize, after: u64) {
     let after = match ((after >> 32) as u32).cmp(&T::KIND) {
         Ordering::Less => 0,
         Ordering::Equal => after as u32,
         Ordering::Greater => return,
     };
-    let room = objects.capacity() - objects.len();
+    let room = capacity - objects.len();
     for (number, object) in T::all().after(after).take(room) {
         let object = ipcdemo_object {
             id: u64::from(T::KIND) << 32 | u64::from(number),

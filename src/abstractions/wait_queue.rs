@@ -173,7 +173,8 @@ impl<T> WaitQueue<T> {
     /// Context: any but NMI; `f` may not sleep.
     #[inline(always)]
     pub(crate) fn locked<R: Send>(&self, f: impl FnOnce(&mut Locked<'_, T>) -> R + Send) -> R {
-        // SAFETY: A guard is not `Send`, so that `f` neither brings one along nor leaves one behind.
+        // SAFETY: A guard is not `Send`, so that `f` neither brings one along nor returns one. One that it forgets leaves
+        // its queue locked for good, so that nobody else comes to what is guarded.
         unsafe { self.locked_unchecked(f) }
     }
 

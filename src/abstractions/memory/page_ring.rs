@@ -300,10 +300,11 @@ impl PageRing {
     ) -> Result<(R, Option<Published>)> {
         let known = self.claim(Side::Write, Patience::Killable)?;
         let mut pages = Pages::new();
-        // INVARIANT: The claim was just taken.
-        let mut writer = Writer::new(self, known, &mut pages);
+        // SAFETY: The claim was just taken, and is the writer's from here on.
+        let mut writer = unsafe { Writer::new(self, known, &mut pages) };
         let result = f(&mut writer);
-        Ok((result, writer.publish()))
+        // SAFETY: It goes out of scope here.
+        Ok((result, unsafe { writer.publish() }))
     }
 
     /// Runs `f` with both ends claimed, and nobody else at either.
@@ -336,8 +337,8 @@ impl PageRing {
     /// Both claims were taken by the caller, who gives them up.
     unsafe fn with_both<R>(&self, f: impl FnOnce(&mut Both<'_>) -> R) -> R {
         let mut pages = Pages::new();
-        // INVARIANT: By the function's requirements.
-        let mut both = Both::new(self, &mut pages);
+        // SAFETY: By the function's requirements.
+        let mut both = unsafe { Both::new(self, &mut pages) };
         let result = f(&mut both);
         both.let_go();
         result
@@ -350,10 +351,11 @@ impl PageRing {
         f: impl FnOnce(&mut Reader<'_>) -> R,
     ) -> (R, Option<State>) {
         let mut pages = Pages::new();
-        // INVARIANT: The claim was just taken.
-        let mut reader = Reader::new(self, known, &mut pages);
+        // SAFETY: The claim was just taken, and is the reader's from here on.
+        let mut reader = unsafe { Reader::new(self, known, &mut pages) };
         let result = f(&mut reader);
-        (result, reader.publish())
+        // SAFETY: It goes out of scope here.
+        (result, unsafe { reader.publish() })
     }
 
     #[inline]

@@ -36,13 +36,24 @@ use kernel::{
 
 /// An object that character devices can be made of.
 pub(crate) trait Nodes: Openable {
-    /// Returns the table of the objects and their devices, with room for as many as there can be. An id is a minor number
-    /// and one.
-    fn nodes() -> &'static IdTable<Behind<Self>>;
+    /// Returns the table of the objects and their devices.
+    fn nodes() -> &'static NodeTable<Self>;
+}
+
+/// A table of objects and their devices. An id is a minor number and one.
+///
+/// Nobody else has access to it: a device's number stays its own for as long as the device is there.
+pub(crate) struct NodeTable<T: Nodes>(IdTable<Behind<T>>);
+
+impl<T: Nodes> NodeTable<T> {
+    /// Returns a table with room for `max` devices, at least one.
+    pub(crate) const fn new(max: u32) -> Self {
+        Self(IdTable::with_max(max))
+    }
 }
 
 /// An object, and the device that leads to it.
-pub(crate) struct Behind<T: Nodes> {
+struct Behind<T: Nodes> {
     object: Arc<T>,
     /// The address of its `struct cdev`, to be compared: another device may get its number.
     cdev: usize,
@@ -134,7 +145,7 @@ unsafe extern "C" fn devnode(
 /// Room for character devices on objects of one type.
 pub(crate) struct CharRegion<T: Nodes> {
     region: Arc<Region>,
-    nodes: &'static IdTable<Behind<T>>,
+    nodes: &'static NodeTable<T>,
 }
 
 impl<T: Nodes> CharRegion<T> {
@@ -151,7 +162,7 @@ impl<T: Nodes> CharRegion<T> {
     /// Errors: `ENOMEM`, `EBUSY` if no major number is free, `EEXIST` if there is such a class.
     pub(crate) fn register(name: &'static CStr) -> Result<Self> {
         let nodes = T::nodes();
-        let region = Arc::new(Region::register(name, nodes.max())?, GFP_KERNEL)?;
+        let region = Arc::new(Region::register(name, nodes.0.max())?, GFP_KERNEL)?;
         Ok(Self { region, nodes })
     }
 
@@ -173,7 +184,7 @@ impl<T: Nodes> CharRegion<T> {
             object,
             cdev: new.0.addr().get(),
             id: Id::new(),
-            table: self.nodes,
+            table: &self.nodes.0,
         };
         // Before an open can come to the device.
         let behind = id_table::add(Arc::new(behind, GFP_KERNEL_ACCOUNT)?)?;
@@ -244,6 +255,7 @@ impl<T: Nodes> CharRegion<T> {
         // An inode goes on to lead to the device that it was opened for, as long as somebody has that open. If the node
         // was removed meanwhile, its number may be another's.
         let Some(behind) = T::nodes()
+            .0
             .get(minor + 1)
             .filter(|behind| behind.cdev == cdev)
         else {

@@ -11,12 +11,15 @@
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h).
 
 use crate::{
-    abstractions::vfs::{
-        fasync::FasyncFields,
-        poll::{PollEvents, PollTable},
-        splice::SplicePipe,
-        splice_guess,
-        stream::{Destination, Source, UserBuffer},
+    abstractions::{
+        tables::id_table::{InTable, Listed},
+        vfs::{
+            fasync::FasyncFields,
+            poll::{PollEvents, PollTable},
+            splice::SplicePipe,
+            splice_guess,
+            stream::{Destination, Source, UserBuffer},
+        }, //
     },
     bindings, //
 };
@@ -319,7 +322,7 @@ pub(super) struct FileVtable<T: FileOperations>(PhantomData<T>);
 ///
 /// What `into_foreign` gives is as if [`Arc::into_foreign`] had given it, of an `Arc<Self::Object>`.
 pub(crate) unsafe trait Holder:
-    ForeignOwnable + Deref<Target = Self::Object>
+    ForeignOwnable + Deref<Target = Self::Object> + Send + 'static
 {
     /// The object.
     type Object: FileOperations;
@@ -327,6 +330,11 @@ pub(crate) unsafe trait Holder:
 
 // SAFETY: It is one.
 unsafe impl<T: FileOperations> Holder for Arc<T> {
+    type Object = T;
+}
+
+// SAFETY: It does as `Arc` does.
+unsafe impl<T: FileOperations + InTable> Holder for Listed<T> {
     type Object = T;
 }
 
@@ -411,8 +419,8 @@ impl<T: FileOperations> FileVtable<T> {
         iter: *mut kernel::bindings::iov_iter,
     ) -> isize {
         if T::HAS_SPLICE_READ {
-            // SAFETY: Both are valid, and nobody else uses them.
-            unsafe { splice_guess::nowait_if_spliced(&mut *kiocb, &*iter) };
+            // SAFETY: Both are valid, and the flags are for this call.
+            unsafe { splice_guess::nowait_if_spliced(kiocb, iter) };
         }
         // SAFETY: The kiocb and its file are valid for the call.
         let (this, request) =
@@ -431,8 +439,8 @@ impl<T: FileOperations> FileVtable<T> {
         iter: *mut kernel::bindings::iov_iter,
     ) -> isize {
         if T::HAS_SPLICE_WAIT {
-            // SAFETY: Both are valid, and nobody else uses them.
-            unsafe { splice_guess::nowait_if_spliced(&mut *kiocb, &*iter) };
+            // SAFETY: Both are valid, and the flags are for this call.
+            unsafe { splice_guess::nowait_if_spliced(kiocb, iter) };
         }
         // SAFETY: The kiocb and its file are valid for the call.
         let (this, request) =

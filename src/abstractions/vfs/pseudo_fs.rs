@@ -48,7 +48,7 @@ pub(crate) trait Kind: Sized + 'static {
     /// What statfs(2) returns as its `f_type`.
     const MAGIC: u32;
 
-    /// What stat(2) returns as the type of its inodes: `S_IFIFO` or `S_IFSOCK`.
+    /// What stat(2) returns as the type of its inodes: `S_IFIFO` or 0, as anonymous inodes have it.
     const FILE_TYPE: u32;
 
     /// `/proc/PID/fd` shows its files as `LABEL:[INODE]`.
@@ -314,12 +314,16 @@ impl<K: Kind> Drop for PseudoFs<K> {
     }
 }
 
-/// Returns the type of a kind's inodes. Of the other types, the VFS expects more than files: pages, or other inodes, or a
-/// device.
+/// Returns the type of a kind's inodes.
+///
+/// Of inodes of other types the kernel expects more than files. An inode with `S_IFSOCK` is part of a `struct
+/// socket_alloc` to it (`netlink_getsockbyfd`, `unix_get_socket`), as is one of a file system with the magic number of
+/// sockets to Smack.
 const fn file_type<K: Kind>() -> kernel::bindings::umode_t {
-    use kernel::bindings::{S_IFIFO, S_IFSOCK};
+    use kernel::bindings::{SOCKFS_MAGIC, S_IFIFO};
 
-    assert!(matches!(K::FILE_TYPE, S_IFIFO | S_IFSOCK));
+    assert!(matches!(K::FILE_TYPE, S_IFIFO | 0));
+    assert!(K::MAGIC != SOCKFS_MAGIC);
     K::FILE_TYPE as kernel::bindings::umode_t
 }
 

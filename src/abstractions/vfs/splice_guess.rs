@@ -27,14 +27,21 @@ use kernel::{
 };
 
 /// Asks a read or write not to block if it seems to be for splice(2).
-pub(super) fn nowait_if_spliced(
-    kiocb: &mut kernel::bindings::kiocb,
-    iter: &kernel::bindings::iov_iter,
+///
+/// # Safety
+///
+/// Both are valid, and nobody else uses the flags of the kiocb.
+pub(super) unsafe fn nowait_if_spliced(
+    kiocb: *mut kernel::bindings::kiocb,
+    iter: *const kernel::bindings::iov_iter,
 ) {
-    if kiocb.ki_complete.is_none()
-        && u32::from(iter.iter_type) == kernel::bindings::iter_type_ITER_BVEC
-    {
-        kiocb.ki_flags |= bindings::IOCB_NOWAIT;
+    // SAFETY: By the function's requirements.
+    unsafe {
+        if (*kiocb).ki_complete.is_none()
+            && u32::from((*iter).iter_type) == kernel::bindings::iter_type_ITER_BVEC
+        {
+            (*kiocb).ki_flags |= bindings::IOCB_NOWAIT;
+        }
     }
 }
 

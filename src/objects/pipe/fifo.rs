@@ -9,10 +9,9 @@
 use super::{limits::Limits, Pipe};
 use crate::{
     abstractions::{
-        tables::id_table::IdTable,
         task::credentials::{capable, Capability},
         vfs::{
-            char_nodes::{Behind, CharNode, CharRegion, Nodes},
+            char_nodes::{CharNode, CharRegion, NodeTable, Nodes},
             user_struct::{impl_user_struct, UserStructPtr},
         }, //
     },
@@ -32,10 +31,10 @@ impl_user_struct!(ipcdemo_fifo_args: IPCDEMO_FIFO_SIZE_VER0);
 const FIRST: &CStr = c"ipcdemo-fifo";
 
 /// What is behind the nodes.
-static NODES: IdTable<Behind<Pipe>> = IdTable::with_max(IPCDEMO_FIFO_NODES_MAX);
+static NODES: NodeTable<Pipe> = NodeTable::new(IPCDEMO_FIFO_NODES_MAX);
 
 impl Nodes for Pipe {
-    fn nodes() -> &'static IdTable<Behind<Self>> {
+    fn nodes() -> &'static NodeTable<Self> {
         &NODES
     }
 }

@@ -21,9 +21,14 @@ pub(crate) struct Both<'a> {
 }
 
 impl<'a> Both<'a> {
-    /// Returns the access that both claims give, which the caller just took.
+    /// Returns the access that both claims give.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken both claims, and gives them up to this.
     #[inline]
-    pub(super) fn new(ring: &'a PageRing, pages: &'a mut Pages) -> Self {
+    pub(super) unsafe fn new(ring: &'a PageRing, pages: &'a mut Pages) -> Self {
+        // INVARIANT: By the function's requirements.
         Self {
             ring,
             pages,
@@ -33,7 +38,7 @@ impl<'a> Both<'a> {
 
     /// Lets go of both claims, and has the word tell how the slots are now.
     #[inline]
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn let_go(self) {
         self.ring.word.let_go_both(self.anew);
         self.ring.pass(Side::Read);
         self.ring.pass(Side::Write);

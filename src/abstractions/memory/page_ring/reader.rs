@@ -71,9 +71,14 @@ pub(crate) struct Front<'r, 'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Returns the access that the readers' claim gives, taken when the word's state was `known`.
+    /// Returns the access that the readers' claim gives.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken the claim, when the word's state was `known`, and gives it up to this.
     #[inline]
-    pub(super) fn new(ring: &'a PageRing, known: State, pages: &'a mut Pages) -> Self {
+    pub(super) unsafe fn new(ring: &'a PageRing, known: State, pages: &'a mut Pages) -> Self {
+        // INVARIANT: By the function's requirements.
         Self {
             ring,
             known,
@@ -287,8 +292,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Publishes the consumed buffers, and lets go of the tail. Returns the state before if that made room.
+    ///
+    /// # Safety
+    ///
+    /// The reader is not used after. (To take it by value would cost a copy of it.)
     #[inline(always)]
-    pub(super) fn publish(&mut self) -> Option<State> {
+    pub(super) unsafe fn publish(&mut self) -> Option<State> {
         let before = loop {
             if !self.drained {
                 break self.pop();

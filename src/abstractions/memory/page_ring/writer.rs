@@ -123,9 +123,14 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Returns the access that the writers' claim gives, taken when the word's state was `known`.
+    /// Returns the access that the writers' claim gives.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken the claim, when the word's state was `known`, and gives it up to this.
     #[inline]
-    pub(super) fn new(ring: &'a PageRing, known: State, pages: &'a mut Pages) -> Self {
+    pub(super) unsafe fn new(ring: &'a PageRing, known: State, pages: &'a mut Pages) -> Self {
+        // INVARIANT: By the function's requirements.
         Self {
             ring,
             known,
@@ -260,11 +265,8 @@ impl<'a> Writer<'a> {
         Some(Published { before, begun })
     }
 
-    /// Adds a buffer with the next bytes, a page of them at most, `sealed` or not.
-    ///
-    /// # Panics
-    ///
-    /// After a [`Writer::merge`] that left nothing.
+    /// Adds a buffer with the next bytes, a page of them at most, `sealed` or not. After a [`Writer::merge`] that left
+    /// nothing there is no room.
     #[inline(always)]
     pub(crate) fn push(
         &mut self,
@@ -273,7 +275,9 @@ impl<'a> Writer<'a> {
     ) -> Result<usize, Refused> {
         let from = from.into_inner();
         if self.begun == self.limit {
-            assert!(!self.over);
+            if self.over {
+                return Err(Refused::Full);
+            }
             self.refresh();
             if self.begun == self.limit {
                 return Err(Refused::Full);
@@ -361,8 +365,12 @@ impl<'a> Writer<'a> {
 
     /// Publishes the added bytes, unless that is done, and lets go of the head. Returns an account of it if a buffer
     /// was begun.
+    ///
+    /// # Safety
+    ///
+    /// The writer is not used after. (To take it by value would cost a copy of it.)
     #[inline(always)]
-    pub(super) fn publish(&mut self) -> Option<Published> {
+    pub(super) unsafe fn publish(&mut self) -> Option<Published> {
         let begun = self.begun;
         let mut published = None;
         if begun > 0 {

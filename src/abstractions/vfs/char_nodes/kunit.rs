@@ -40,10 +40,10 @@ impl Probe {
     }
 }
 
-static PROBES: IdTable<Behind<Probe>> = IdTable::with_max(2);
+static PROBES: NodeTable<Probe> = NodeTable::new(2);
 
 impl Nodes for Probe {
-    fn nodes() -> &'static IdTable<Behind<Self>> {
+    fn nodes() -> &'static NodeTable<Self> {
         &PROBES
     }
 }

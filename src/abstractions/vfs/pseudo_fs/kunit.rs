@@ -86,7 +86,7 @@ struct Probes;
 impl Kind for Probes {
     const NAME: &'static CStr = c"ipcdemo-kunit";
     const MAGIC: u32 = 0x1234_5678;
-    const FILE_TYPE: u32 = kernel::bindings::S_IFSOCK;
+    const FILE_TYPE: u32 = 0;
     const LABEL: &'static CStr = c"probe";
 
     fn fs_type() -> &'static FsType<Self> {
