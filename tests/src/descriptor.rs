@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io;
 
 use crate::Errno;
+use crate::subject::last_error;
 
 /// Reads a counter with a buffer of exactly its size.
 pub fn read(fd: impl AsFd) -> Result<u64, Errno> {
@@ -48,4 +49,20 @@ pub fn poll_now(fd: impl AsFd, events: PollFlags) -> PollFlags {
     };
     poll(&mut fds, Some(&now)).unwrap();
     fds[0].revents()
+}
+
+/// What the kernel says to a descriptor that it is to take for a netlink socket: mq_notify(2) looks up what SIGEV_THREAD
+/// is to be sent to before it looks at the queue, of which there is none.
+#[must_use]
+pub fn as_a_socket(fd: impl AsFd) -> Errno {
+    let cookie = [0_u8; 32];
+    // SAFETY: It may be zero.
+    let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+    event.sigev_notify = libc::SIGEV_THREAD;
+    event.sigev_signo = fd.as_fd().as_raw_fd();
+    event.sigev_value.sival_ptr = cookie.as_ptr().cast_mut().cast();
+    // SAFETY: It reads both.
+    let result = unsafe { libc::syscall(libc::SYS_mq_notify, -1, &event) };
+    assert_eq!(result, -1, "there is no such queue");
+    last_error()
 }

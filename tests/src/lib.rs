@@ -30,7 +30,7 @@ mod watch;
 
 pub use census::{Census, serially, serially_for};
 pub use child::Child;
-pub use descriptor::{count, poll_now, read, write};
+pub use descriptor::{as_a_socket, count, poll_now, read, write};
 pub use ioctl::ioctl;
 pub use kernel::scaled;
 pub use memory::{Access, Address, Memory, PAGE, read_to, write_from};

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
 use ipcdemo_client::{CounterFlags, raw};
-use ipcdemo_tests::{Errno, Fd, Subject, count, differential, read};
+use ipcdemo_tests::{Errno, Fd, Subject, as_a_socket, count, differential, read};
 use rustix::fs::{
     self as rfs, FallocateFlags, Mode, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl,
     fdatasync, fstat, fsync, ftruncate, seek, sendfile,
@@ -24,6 +24,11 @@ differential! {
             assert_eq!(seek(&counter, position), Ok(0), "{position:?}");
         }
         assert_eq!(read(&counter), Ok(1));
+    }
+
+    /// net/netlink/af_netlink.c, netlink_getsockbyfd: a socket's inode is a part of something larger.
+    fn it_is_no_socket(s: Subject) {
+        assert_eq!(as_a_socket(s.counter(0)), Errno::NOTSOCK);
     }
 
     /// 404: the name in `/proc/self/fd`.

@@ -9,7 +9,7 @@ use std::{fs, io, mem, ptr};
 use ipcdemo_client::raw;
 use ipcdemo_tests::inotify::{ReadFlags, Watch};
 use ipcdemo_tests::pipe::{bytes, path, put, take};
-use ipcdemo_tests::{Errno, Fd, Subject, differential, until};
+use ipcdemo_tests::{Errno, Fd, Subject, as_a_socket, differential, until};
 use rustix::fs::{
     Advice, FallocateFlags, FlockOperation, Gid, MemfdFlags, Mode, OFlags, SeekFrom, Timespec,
     Timestamps, Uid, XattrFlags, copy_file_range, fadvise, fallocate, fchmod, fchown, fcntl_getfl,
@@ -39,6 +39,12 @@ differential! {
             assert_eq!((stat.st_uid, stat.st_gid, stat.st_rdev), (0, 0, 0));
             assert_eq!(stat.st_blksize, 4096);
         }
+    }
+
+    /// net/netlink/af_netlink.c, netlink_getsockbyfd: a socket's inode is a part of something larger.
+    fn it_is_no_socket(s: Subject) {
+        let (reader, writer) = s.pipe();
+        assert_eq!([as_a_socket(reader), as_a_socket(writer)], [Errno::NOTSOCK; 2]);
     }
 
     /// fs/pipe.c:977, 1039: both ends are one inode, and each pipe has its own, all on
