@@ -11,11 +11,8 @@ use kernel::macros::kunit_tests;
 mod tests {
     use crate::{
         abstractions::{
-            vfs::{
-                file::{Access, FileOperations, InodeOfReleased},
-                poll::{PollEvent, PollEvents},
-            },
-            wait_queue::kunit::while_polled, //
+            vfs::file::{Access, FileOperations, InodeOfReleased},
+            wait_queue::{kunit::while_polled, PollEvent, PollEvents}, //
         },
         algorithms::counter::Mode,
         objects::{

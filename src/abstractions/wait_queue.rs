@@ -26,6 +26,7 @@
 //! C headers: [`include/linux/wait.h`](srctree/include/linux/wait.h).
 
 mod boxed;
+mod events;
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod kunit;
 mod listing;
@@ -34,6 +35,7 @@ mod wake;
 
 pub(crate) use self::{
     boxed::WaitQueueBox,
+    events::{PollEvent, PollEvents},
     listing::{Kind, Kinds},
     wait::{Deadline, Wait},
     wake::{Call, Report, StoppedBy, Verdict, Wake}, //

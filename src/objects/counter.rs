@@ -11,11 +11,13 @@ use crate::{
         vfs::{
             anon_file::AnonFiles,
             file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
-            poll::{PollEvent, PollEvents, PollTable},
+            poll::PollTable,
             stream::{Destination, Source},
             user_struct::{impl_user_struct, UserStructPtr},
         },
-        wait_queue::{new_wait_queue, Locked, Wait, WaitQueue, Waited, Wake}, //
+        wait_queue::{
+            new_wait_queue, Locked, PollEvent, PollEvents, Wait, WaitQueue, Waited, Wake,
+        }, //
     },
     algorithms::counter::{self, Change, Count, Mode, Upper, Word},
     bindings::{

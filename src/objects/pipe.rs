@@ -40,13 +40,13 @@ use crate::{
                 access, accessed, written, Access, FileOperations, InodeOfReleased, IoRequest, Seek,
             },
             open::mark,
-            poll::{PollEvent, PollEvents, PollTable},
+            poll::PollTable,
             pseudo_fs::{self, FsType, PseudoFs},
             splice::SplicePipe,
             stream::{Destination, Source},
             user_struct::{impl_user_struct, UserStructPtr},
         },
-        wait_queue::{new_wait_queue, WaitQueue, Wake}, //
+        wait_queue::{new_wait_queue, PollEvent, PollEvents, WaitQueue, Wake}, //
     },
     algorithms::ring::{slots_for, BUFFER_MAX},
     bindings::{

@@ -12,13 +12,13 @@ use crate::{
         vfs::{
             anon_file::AnonFiles,
             file::{Access, FileOperations, InodeOfReleased, IoRequest, Seek},
-            poll::{PollEvent, PollEvents, PollTable},
+            poll::PollTable,
             stream::{Destination, Source},
             user_struct::{impl_user_struct, request, Request, UserArray, UserStructPtr},
         },
         wait_queue::{
-            new_wait_queue, Call, Deadline, Kind, Kinds, PassedOn, StoppedBy, Verdict, Wait,
-            WaitQueue, Waited, Wake,
+            new_wait_queue, Call, Deadline, Kind, Kinds, PassedOn, PollEvent, PollEvents,
+            StoppedBy, Verdict, Wait, WaitQueue, Waited, Wake,
         }, //
     },
     bindings::{

@@ -15,11 +15,12 @@ use crate::{
         tables::id_table::{InTable, Listed},
         vfs::{
             fasync::FasyncFields,
-            poll::{PollEvents, PollTable},
+            poll::PollTable,
             splice::SplicePipe,
             splice_guess,
             stream::{Destination, Source, UserBuffer},
-        }, //
+        },
+        wait_queue::PollEvents, //
     },
     bindings, //
 };

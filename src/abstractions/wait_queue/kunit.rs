@@ -21,10 +21,7 @@ use kernel::{
 #[kunit_tests(ipcdemo_wait_queue)]
 mod tests {
     use super::*;
-    use crate::abstractions::{
-        vfs::poll::{PollEvent, PollEvents},
-        wait_queue::{new_wait_queue, *}, //
-    };
+    use crate::abstractions::wait_queue::{new_wait_queue, *};
     use kernel::{
         cpu::nr_cpu_ids,
         impl_has_hr_timer,

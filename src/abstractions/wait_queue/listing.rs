@@ -3,13 +3,11 @@
 //! Telling who is on a queue.
 
 use super::{
+    events::PollEvents,
     wait::{self, Deadline, TaskEntry},
     Guard, //
 };
-use crate::{
-    abstractions::vfs::poll::PollEvents,
-    bindings, //
-};
+use crate::bindings;
 use core::{
     marker::PhantomData,
     ptr, //

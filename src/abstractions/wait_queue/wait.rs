@@ -2,11 +2,11 @@
 
 //! Waiting: a task's entry, its wake function, and how a wait is described.
 
-use super::wake::{Call, Report, Verdict, Wake, WakeFunction};
-use crate::{
-    abstractions::vfs::poll::PollEvents,
-    bindings, //
+use super::{
+    events::PollEvents,
+    wake::{Call, Report, Verdict, Wake, WakeFunction}, //
 };
+use crate::bindings;
 use core::{
     ffi::c_void,
     ptr, //

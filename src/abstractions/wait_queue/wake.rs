@@ -2,11 +2,11 @@
 
 //! Waking: the walk along a queue, and what a wake function is told.
 
-use super::wait::{self, TaskEntry};
-use crate::{
-    abstractions::vfs::poll::PollEvents,
-    bindings, //
+use super::{
+    events::PollEvents,
+    wait::{self, TaskEntry}, //
 };
+use crate::bindings;
 use core::{
     ffi::c_void,
     marker::PhantomData,

@@ -15,11 +15,10 @@ use crate::{
         vfs::{
             fasync::Band,
             file::{is_nonblocking, IoRequest},
-            poll::PollEvent,
             splice::SplicePipe,
             stream::{Destination, Filled, Source},
         },
-        wait_queue::{Wait, WaitQueue, Waited, Wake}, //
+        wait_queue::{PollEvent, Wait, WaitQueue, Waited, Wake}, //
     },
     algorithms::ring::State,
 };
