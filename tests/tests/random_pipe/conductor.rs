@@ -254,6 +254,29 @@ impl Conductor {
         if makes.is_some_and(|end| self.ends[end] != End::Closed) {
             return false;
         }
+        // That the other pipe is full is none of the file's mode (fs/splice.c, splice_file_to_pipe). A splice that a
+        // signal interrupts begins anew, with what its descriptor is by then.
+        let is_spliced_out = |end| {
+            let spliced = |task: &Task| {
+                let is_out = matches!(task.operation, Operation::SpliceOut(..));
+                is_out
+                    && (task.operation.uses() == Some(end)
+                        || matches!(self.ends[end], End::Open(file) if task.file == Some(file)))
+            };
+            self.at.iter().flatten().any(spliced)
+        };
+        let stops_waiting = match operation {
+            Operation::SetFlags(end, flags) => flags.nonblock && is_spliced_out(end),
+            Operation::Duplicate(end, new) => {
+                is_spliced_out(new) && calls::is_nonblocking(stage, end)
+            }
+            // Main opens without waiting.
+            Operation::Open(_, end, ..) => is_spliced_out(end),
+            _ => false,
+        };
+        if stops_waiting {
+            return false;
+        }
         let Some(end) = operation.uses() else {
             let opens = matches!(operation, Operation::Open(..));
             return !opens || stage.fifo.is_some() || self.any_end().is_some();
@@ -277,7 +300,6 @@ impl Conductor {
         if makes_packets {
             return false;
         }
-        // That the other pipe is full is none of the file's mode (fs/splice.c, splice_file_to_pipe).
         let outlet_waits = matches!(operation, Operation::SpliceOut(..)) && !calls::has_room(stage);
         if outlet_waits && calls::is_nonblocking(stage, end) {
             return false;
