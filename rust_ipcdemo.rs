@@ -2,12 +2,13 @@
 
 //! Linux's IPC primitives, rewritten in Rust.
 //!
-//! The rooms of the code, each of which may know of those below it and of no other. `scripts/rooms` looks.
+//! The rooms of the code, each of which may know of those below it and of no other. `scripts/rooms` looks, at all of
+//! them but this file and `kunit`, which know all.
 //!
 //! - `device`: the factory `/dev/ipcdemo` and the shared nodes beside it;
 //! - `objects`: one file for each kind of object;
 //! - `abstractions`: the only room with `unsafe`: what the kernel crate lacks. The interface to user space, with all that
-//!   is the objects', is not known here;
+//!   is the objects', is not known here. Of this file it knows `LocalModule`;
 //! - `algorithms`: logic with no kernel in it, which host tests compile as well;
 //! - `bindings`: what bindgen makes of the C header and of kernel headers. `algorithms` does not know it.
 
