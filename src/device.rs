@@ -47,8 +47,10 @@ use crate::{
 use core::cmp::Ordering;
 use kernel::{
     fs::{file::flags, LocalFile},
+    ioctl::_IOC_NR,
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    uapi::_IOC_NRBITS, //
 };
 
 /// Makes the factory's table: the kinds of its objects, in the order of their ids.
@@ -56,7 +58,28 @@ macro_rules! products {
     ($($module:ident::$object:ident,)*) => {
         $(use objects::$module::$object;)*
 
-        /// What objects are made with, by kind.
+        // A number tells the request: the one that is compared first would answer both.
+        const _: () = {
+            let requests = [
+                $($object::MAKE,)*
+                IPCDEMO_IOC_MKFIFO,
+                IPCDEMO_IOC_RMFIFO,
+                IPCDEMO_IOC_PIPE_LIMITS,
+                IPCDEMO_IOC_TALLY,
+                IPCDEMO_IOC_TALLIED,
+                IPCDEMO_IOC_LIST,
+            ];
+            let mut seen = [false; 1 << _IOC_NRBITS];
+            let mut at = 0;
+            while at < requests.len() {
+                let number = _IOC_NR(requests[at]) as usize;
+                assert!(!seen[number], "two requests have the same number");
+                seen[number] = true;
+                at += 1;
+            }
+        };
+
+        /// The shop of each kind.
         struct Shops {
             $($module: <$object as Product>::Shop,)*
         }
@@ -154,7 +177,7 @@ const TALLY: Request = request(IPCDEMO_IOC_TALLY);
 const TALLIED: Request = request(IPCDEMO_IOC_TALLIED);
 const LIST: Request = request(IPCDEMO_IOC_LIST);
 
-/// The factory. What it makes lives on its own.
+/// The factory. The objects that it makes live on their own.
 struct Factory {
     shops: Shops,
     tallies: AnonFiles,
@@ -185,7 +208,7 @@ impl misc_node::Node for Arc<Factory> {
     }
 }
 
-/// What a file of the factory is on, and one of a tally.
+/// The object behind each open file of the factory or of a tally.
 struct Maker {
     factory: Arc<Factory>,
     client: Client,
@@ -211,7 +234,7 @@ impl Maker {
         T::make(shop, &self.client, args)
     }
 
-    /// Does what else may be asked of the factory, or of a tally.
+    /// Answers every other request to the factory, or to a tally.
     #[cold]
     #[inline(never)]
     fn manage(&self, request: Request, args: &UserStructPtr) -> Result {
@@ -257,7 +280,7 @@ impl FileOperations for Maker {
     }
 }
 
-/// Tells of the live objects after `args.after`, kind by kind.
+/// Lists the live objects after `args.after`, kind by kind.
 fn list(ptr: &UserStructPtr) -> Result {
     let mut args: ipcdemo_list_args = ptr.read()?;
     if args.reserved != 0 || args.capacity == 0 {
