@@ -11,7 +11,8 @@ use std::thread;
 use std::time::Instant;
 
 use ipcdemo_client::{
-    Counter, CounterFlags, Factory, Kind, NullFlags, Object, WaitqFlags, WakeOptions, raw,
+    Counter, CounterFlags, Factory, Kind, NullFlags, Object, PipeFlags, WaitqFlags, WakeOptions,
+    raw,
 };
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
 use ipcdemo_tests::{Access, Address, Errno, Fd, Memory, Sleeper, serial, until, write};
@@ -50,9 +51,10 @@ serial! {
         let factory = open();
         let _queue = factory.waitq(1, WaitqFlags::CLOEXEC).unwrap();
         let _null = factory.null(NullFlags::CLOEXEC).unwrap();
+        let _ends = factory.pipe(0, PipeFlags::CLOEXEC).unwrap();
         let _counter = factory.counter(2, CounterFlags::CLOEXEC).unwrap();
         let kinds: Vec<_> = factory.list().unwrap().iter().map(|object| object.kind).collect();
-        assert_eq!(kinds, [Kind::Null, Kind::Counter, Kind::Waitq]);
+        assert_eq!(kinds, [Kind::Null, Kind::Counter, Kind::Waitq, Kind::Pipe]);
     }
 
     /// The value is the one at the moment.

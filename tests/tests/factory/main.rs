@@ -11,7 +11,7 @@ mod requests;
 use ipcdemo_client::{CounterFlags, Factory, raw};
 use ipcdemo_tests::{Access, Address, Errno, Memory};
 
-/// Every request, with the size of its struct's first version.
+/// Every request to the factory, with the size of its struct's first version.
 const REQUESTS: [(u32, u32); 9] = [
     (raw::IPCDEMO_IOC_NULL, raw::IPCDEMO_NULL_SIZE_VER0),
     (raw::IPCDEMO_IOC_COUNTER, raw::IPCDEMO_COUNTER_SIZE_VER0),

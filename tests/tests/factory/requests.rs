@@ -33,7 +33,11 @@ serial! {
         for number in (0..=0xff).filter(|number| !known.contains(number)) {
             let request = (raw::IPCDEMO_IOC_COUNTER & !0xff) | number;
             let result = ioctl(&factory, request, Address::NULL);
-            assert_eq!(result, Err(Errno::NOTTY), "request {request:#x}");
+            assert_eq!(
+                result,
+                Err(Errno::NOTTY),
+                "request {request:#x}: does REQUESTS in tests/tests/factory/main.rs lack a row for it?"
+            );
         }
         census.check(&factory, "unknown requests");
     }

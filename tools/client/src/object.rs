@@ -4,15 +4,21 @@ use std::fmt;
 
 use crate::raw;
 
-/// Makes [`Kind`] of the kinds, each with its number in the interface and its name.
+/// Makes [`Kind`] of the kinds, each with its number in the interface, its name, and the field of
+/// `/proc/PID/fdinfo` that tells an object's number among its kind.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $number:ident, $name:literal;)*) => {
+    ($($(#[$doc:meta])* $kind:ident = $number:ident, $name:literal, $field:literal;)*) => {
         /// What sort of object it is.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum Kind {
             $($(#[$doc])* $kind,)*
             /// One that this library, older than the module, does not know.
             Unknown(u32),
+        }
+
+        impl Kind {
+            /// The fields of `/proc/PID/fdinfo` that tell an [`Object::number`], by kind.
+            pub const NUMBER_FIELDS: &[&str] = &[$($field,)*];
         }
 
         impl fmt::Display for Kind {
@@ -37,13 +43,13 @@ macro_rules! kinds {
 
 kinds! {
     /// A null object.
-    Null = IPCDEMO_KIND_NULL, "null";
+    Null = IPCDEMO_KIND_NULL, "null", "null-id";
     /// A counter.
-    Counter = IPCDEMO_KIND_COUNTER, "counter";
+    Counter = IPCDEMO_KIND_COUNTER, "counter", "eventfd-id";
     /// A wait queue.
-    Waitq = IPCDEMO_KIND_WAITQ, "waitq";
+    Waitq = IPCDEMO_KIND_WAITQ, "waitq", "waitq-id";
     /// A pipe.
-    Pipe = IPCDEMO_KIND_PIPE, "pipe";
+    Pipe = IPCDEMO_KIND_PIPE, "pipe", "pipe-id";
 }
 
 /// A live object, as the factory tells of it.
@@ -67,9 +73,8 @@ impl Object {
     /// So many [`waiters`](Object::waiters) stand for as many or more.
     pub const WAITERS_COUNTED: u32 = raw::IPCDEMO_WAITERS_COUNTED;
 
-    /// Its number among its kind, which `/proc/PID/fdinfo` shows as `eventfd-id`
-    /// of a counter, as `null-id` of a null object, as `waitq-id` of a wait queue and as
-    /// `pipe-id` of a pipe.
+    /// Its number among its kind, which `/proc/PID/fdinfo` shows in one of
+    /// [`Kind::NUMBER_FIELDS`].
     #[must_use]
     pub fn number(&self) -> u32 {
         self.id as u32

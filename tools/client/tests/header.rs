@@ -98,6 +98,11 @@ fn layouts_are_the_same_everywhere() {
         ipcdemo_null_args { fd, flags }
         ipcdemo_counter_args { fd, flags, initval, reserved }
         ipcdemo_waitq_args { fd, flags, word }
+        ipcdemo_pipe_args { read_fd, write_fd, flags, size }
+        ipcdemo_fifo_args { name, mode, reserved }
+        ipcdemo_tally_args { fd, flags }
+        ipcdemo_tallied_args { objects, read, written, woken }
+        ipcdemo_pipe_limits_args { set, max_size, user_pages_soft, user_pages_hard, user_pages }
         ipcdemo_wait_args {
             expected, timeout_ns, flags, mask, linger_us, reserved, word, slept_ns, remaining_ns,
             reason, key, waker_pid, waker_tid, walked, called, woken, stopped_by, passed_on,
@@ -113,18 +118,55 @@ fn layouts_are_the_same_everywhere() {
         ipcdemo_object { id, value, kind, flags, waiters, reserved }
         ipcdemo_list_args { after, objects, capacity, object_size, count, reserved }
     }
-    for (name, request) in [
-        ("IPCDEMO_IOC_NULL", raw::IPCDEMO_IOC_NULL),
-        ("IPCDEMO_IOC_COUNTER", raw::IPCDEMO_IOC_COUNTER),
-        ("IPCDEMO_IOC_WAITQ", raw::IPCDEMO_IOC_WAITQ),
-        ("IPCDEMO_IOC_LIST", raw::IPCDEMO_IOC_LIST),
-        ("IPCDEMO_IOC_WAIT", raw::IPCDEMO_IOC_WAIT),
-        ("IPCDEMO_IOC_WAKE", raw::IPCDEMO_IOC_WAKE),
-        ("IPCDEMO_IOC_WAITERS", raw::IPCDEMO_IOC_WAITERS),
-    ] {
-        writeln!(source, "ASSERT(__LINE__, {name} == {request}u);").unwrap();
+    macro_rules! requests {
+        ($($name:ident)*) => {$(
+            writeln!(
+                source,
+                concat!("ASSERT(__LINE__, ", stringify!($name), " == {}u);"),
+                raw::$name
+            ).unwrap();
+        )*};
+    }
+    requests! {
+        IPCDEMO_IOC_NULL
+        IPCDEMO_IOC_COUNTER
+        IPCDEMO_IOC_WAITQ
+        IPCDEMO_IOC_PIPE
+        IPCDEMO_IOC_MKFIFO
+        IPCDEMO_IOC_RMFIFO
+        IPCDEMO_IOC_PIPE_LIMITS
+        IPCDEMO_IOC_TALLY
+        IPCDEMO_IOC_LIST
+        IPCDEMO_IOC_WAIT
+        IPCDEMO_IOC_WAKE
+        IPCDEMO_IOC_WAITERS
+        IPCDEMO_IOC_PIPE_SET_SIZE
+        IPCDEMO_IOC_PIPE_GET_SIZE
+        IPCDEMO_IOC_TALLIED
     }
     compile_everywhere(&source);
+    for name in names("struct ", " {") {
+        let row = format!("sizeof(struct {name})");
+        assert!(source.contains(&row), "`layout!` lacks {name}");
+    }
+    for name in names("#define IPCDEMO_IOC_", "\t_IO") {
+        let row = format!("(__LINE__, IPCDEMO_IOC_{name} == ");
+        assert!(
+            source.contains(&row),
+            "`requests!` lacks IPCDEMO_IOC_{name}"
+        );
+    }
+}
+
+/// What the header has between `before`, at the beginning of a line, and `after`.
+fn names(before: &str, after: &str) -> Vec<&'static str> {
+    let header = include_str!("../../../src/uapi/ipcdemo.h");
+    let names: Vec<_> = header
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix(before)?.split_once(after)?.0))
+        .collect();
+    assert!(!names.is_empty(), "no line is {before}…{after}");
+    names
 }
 
 /// What cannot be seen from outside: the flags are the system's own values, and
@@ -134,10 +176,16 @@ fn values_and_sizes_add_up() {
     assert_eq!(raw::IPCDEMO_CLOEXEC, libc::O_CLOEXEC as u32);
     assert_eq!(raw::IPCDEMO_NONBLOCK, libc::O_NONBLOCK as u32);
     assert_eq!(raw::IPCDEMO_COUNTER_SEMAPHORE, libc::EFD_SEMAPHORE as u32);
+    assert_eq!(raw::IPCDEMO_PIPE_DIRECT, libc::O_DIRECT as u32);
 
     assert_eq!(raw::IPCDEMO_NULL_SIZE_VER0, 2 * 4);
     assert_eq!(raw::IPCDEMO_COUNTER_SIZE_VER0, 4 * 4);
     assert_eq!(raw::IPCDEMO_WAITQ_SIZE_VER0, 2 * 4 + 8);
+    assert_eq!(raw::IPCDEMO_PIPE_SIZE_VER0, 4 * 4);
+    assert_eq!(raw::IPCDEMO_FIFO_SIZE_VER0, 32 + 2 * 4);
+    assert_eq!(raw::IPCDEMO_TALLY_SIZE_VER0, 2 * 4);
+    assert_eq!(raw::IPCDEMO_TALLIED_SIZE_VER0, 4 * 8);
+    assert_eq!(raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0, 2 * 4 + 3 * 8);
     assert_eq!(raw::IPCDEMO_WAIT_SIZE_VER0, 5 * 8 + 14 * 4);
     assert_eq!(raw::IPCDEMO_WAKE_SIZE_VER0, 8 + 10 * 4);
     assert_eq!(raw::IPCDEMO_WAITERS_SIZE_VER0, 2 * 8 + 4 * 4);

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
+use ipcdemo_client::Kind;
 use rustix::process::Pid;
 
 /// A descriptor's lines in `/proc/PID/fdinfo`.
@@ -36,8 +37,8 @@ impl FdInfo {
 
     /// An object's number among its kind.
     pub fn number(&self) -> Option<u32> {
-        ["eventfd-id", "null-id", "waitq-id", "pipe-id"]
-            .into_iter()
+        Kind::NUMBER_FIELDS
+            .iter()
             .find_map(|name| self.field(name))?
             .parse()
             .ok()
