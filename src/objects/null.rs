@@ -2,9 +2,9 @@
 
 //! The null object: reads and writes that copy bytes to and from nowhere.
 //!
-//! The smallest object, where to start reading: a struct, how it is made, what reading and writing
-//! it does, its end. It is also the floor that benchmarks measure the others against: what a
-//! system call on a file costs that copies the same bytes, once, and does nothing else.
+//! The smallest object, where to start reading: a struct, how it is made, how it is read and written. It is also the
+//! floor that benchmarks measure the others against: the cost of a system call on a file that copies the same bytes,
+//! once, and does nothing else.
 
 use crate::{
     abstractions::{
@@ -12,7 +12,7 @@ use crate::{
         vfs::{
             anon_file::AnonFiles,
             file::{FileOperations, IoRequest, Seek},
-            stream::{Destination, Source},
+            stream::{in_chunks, Destination, Source},
             user_struct::{impl_user_struct, UserStructPtr},
         }, //
     },
@@ -33,23 +33,23 @@ use kernel::{
 };
 use zerocopy::FromZeros;
 
-/// What a counter moves, and as it does: one instruction is cheaper than a copy of any length.
+/// The size of a counter's transfer, moved like a counter's by one instruction instead of a copy.
 const WORD: usize = size_of::<u64>();
 
-/// What is copied at once without a buffer.
+/// The largest chunk that is copied without a buffer.
 const SMALL: usize = 256;
 
-/// What is copied at once with one: what a pipe holds.
+/// The largest chunk that is copied with one: the capacity of a pipe.
 const LARGE: usize = 64 << 10;
 
 /// A null object.
 #[pin_data]
 pub(crate) struct Null {
     id: Id,
-    /// What large reads copy from: as many zeros as the largest has asked for, up to [`LARGE`].
+    /// Zeros for large reads to copy from: as many as the largest has asked for, up to [`LARGE`].
     #[pin]
     zeros: Mutex<KVVec<u8>>,
-    /// What large writes copy to: its capacity, with nothing in it.
+    /// Memory for large writes to copy to: the vector's capacity, with nothing in it.
     #[pin]
     sink: Mutex<KVVec<u8>>,
 }
@@ -72,7 +72,7 @@ impl Null {
         files.create(id_table::add(null)?, open_flags)
     }
 
-    /// Gives `len` zeros by `copy`. Out of line, so that what a word costs is nothing but a word's.
+    /// Copies `len` zeros out by `copy`. Out of line, so that a read of a word does not pay for it.
     #[inline(never)]
     fn give(&self, len: usize, mut copy: impl FnMut(&[u8]) -> usize) -> Result<usize> {
         static ZEROS: [u8; SMALL] = [0; SMALL];
@@ -86,7 +86,7 @@ impl Null {
         in_chunks(len, LARGE, |want| copy(&zeros[..want]))
     }
 
-    /// Takes `len` bytes by `copy`.
+    /// Copies `len` bytes in by `copy`, and forgets them.
     #[inline(never)]
     fn take(
         &self,
@@ -101,48 +101,6 @@ impl Null {
         sink.reserve(len.min(LARGE), GFP_KERNEL_ACCOUNT)?;
         let sink = sink.spare_capacity_mut();
         in_chunks(len, LARGE, |want| copy(&mut sink[..want]))
-    }
-}
-
-/// Calls `copy` for a chunk at a time until `len` bytes are done, a bad address is met, or a signal
-/// wants the task: a request may be as long as 2 GiB.
-///
-/// `copy` may do part of what it is asked to, or nothing, where there is a bad address.
-fn in_chunks(len: usize, chunk: usize, mut copy: impl FnMut(usize) -> usize) -> Result<usize> {
-    let copied = copy(len.min(chunk));
-    if copied == len {
-        return Ok(len);
-    }
-    rest_in_chunks(len, chunk, copied, copy)
-}
-
-/// The same where the first chunk was not all. Apart, so that a floor has nothing of it.
-#[cold]
-fn rest_in_chunks(
-    len: usize,
-    mut chunk: usize,
-    mut copied: usize,
-    mut copy: impl FnMut(usize) -> usize,
-) -> Result<usize> {
-    let (mut done, mut want) = (copied, len.min(chunk));
-    loop {
-        if copied < want {
-            // How much can be copied before the bad address is found with ever smaller chunks.
-            chunk = want / 2;
-            if chunk == 0 {
-                break;
-            }
-        } else if done == len || current!().signal_pending() {
-            break;
-        }
-        want = (len - done).min(chunk);
-        copied = copy(want);
-        done += copied;
-    }
-    if done > 0 {
-        Ok(done)
-    } else {
-        Err(EFAULT)
     }
 }
 
@@ -180,7 +138,7 @@ impl FileOperations for Null {
     const SEEK: Seek = Seek::Ignored;
     const SPLICE: bool = true;
 
-    /// Gives as many zeros as are asked for.
+    /// Reads as many zeros as are asked for.
     fn read(&self, _request: &IoRequest<'_>, to: &mut impl Destination) -> Result<usize> {
         if to.len() == WORD && to.write_word(0) {
             return Ok(WORD);
@@ -188,7 +146,7 @@ impl FileOperations for Null {
         self.give(to.len(), |zeros| to.copy(zeros))
     }
 
-    /// Takes all it is given.
+    /// Takes all bytes.
     fn write(&self, _request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
         if from.len() == WORD && from.read_word().is_some() {
             return Ok(WORD);

@@ -10,6 +10,7 @@ use crate::bindings;
 use core::{mem::MaybeUninit, ptr};
 use kernel::{
     iov::{IovIterDest, IovIterSource},
+    prelude::*,
     uaccess::UserPtr, //
 };
 
@@ -229,5 +230,54 @@ unsafe impl Source for IovIterSource<'_> {
     #[inline]
     fn copy(&mut self, room: &mut [MaybeUninit<u8>]) -> usize {
         self.copy_from_iter_raw(room).len()
+    }
+}
+
+/// Calls `copy` for a chunk at a time until `len` bytes are copied, it meets a bad address, or the task has a signal
+/// pending: a request may be as long as 2 GiB. Returns how many bytes were copied.
+///
+/// `copy` may copy less than it is asked to, or nothing, if there is a bad address.
+///
+/// Context: may sleep. Errors: `EFAULT` if nothing was copied.
+pub(crate) fn in_chunks(
+    len: usize,
+    chunk: usize,
+    mut copy: impl FnMut(usize) -> usize,
+) -> Result<usize> {
+    let copied = copy(len.min(chunk));
+    if copied == len {
+        return Ok(len);
+    }
+    rest_in_chunks(len, chunk, copied, copy)
+}
+
+/// As [`in_chunks`], after a first chunk that was not all. Out of line, so that the benchmark's fast path does not pay
+/// for it.
+#[cold]
+fn rest_in_chunks(
+    len: usize,
+    mut chunk: usize,
+    mut copied: usize,
+    mut copy: impl FnMut(usize) -> usize,
+) -> Result<usize> {
+    let (mut done, mut want) = (copied, len.min(chunk));
+    loop {
+        if copied < want {
+            // Ever smaller chunks find how much can be copied before the bad address.
+            chunk = want / 2;
+            if chunk == 0 {
+                break;
+            }
+        } else if done == len || current!().signal_pending() {
+            break;
+        }
+        want = (len - done).min(chunk);
+        copied = copy(want);
+        done += copied;
+    }
+    if done > 0 {
+        Ok(done)
+    } else {
+        Err(EFAULT)
     }
 }
