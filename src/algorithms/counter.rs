@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The counter: `eventfd_ctx.count`, what may be done to it, and how those who wait for it hear of it.
+//! The counter: `eventfd_ctx.count`, the changes that it takes, and how the tasks that wait for it learn of them.
 //!
 //! The original changes the count and looks for waiters under the lock of its queue. Here the count is
-//! one atomic word, and while nobody waits the lock is not taken at all. What makes that right is a full
-//! barrier on either side:
+//! one atomic word, and while nobody waits the lock is not taken at all. A full barrier on either side makes
+//! that right:
 //!
 //! ```text
-//!     who changes                         who waits
+//!     a task that changes it              a task that waits
 //!
 //!     change the word                     go on the queue
 //!     full barrier                        full barrier
 //!     anybody on the queue? wake          look at the word; sleep if it will not do
 //! ```
 //!
-//! Whichever way the two interleave, one sees what the other did: the waiter the new word, or the other
-//! the waiter. Without both barriers a processor may look before its own store is to be seen by others,
-//! both may look in vain, and the waiter sleeps for ever. The left one is in `change_unlocked`, the right
+//! However the two interleave, one sees the other's step: the waiter sees the new word, or the other task sees
+//! the waiter. Without both barriers a processor may look before others see its own store; both may look in
+//! vain, and the waiter sleeps forever. The left one is in `change_unlocked`, the right
 //! one in `Wait::announce` (src/abstractions/wait_queue/wait.rs); `loom.rs` beside this file tries
 //! all interleavings, and shows that it fails without either.
 //!
-//! Who finds somebody to wake needs the lock anyway, and then an atomic change is one too many. So a
-//! write that woke somebody sets a bit in the word, `LOCKED`, as they will likely wait again: from
+//! A task that has to wake somebody takes the lock anyway, and then an atomic change is one too many. So a
+//! write that woke a task sets a bit in the word, `LOCKED`, because that task will likely wait again: from
 //! then on the count changes with the lock held, by plain stores, as in the original. A write that finds
-//! nobody there clears it. The bit leaves the word room for one half of what a count may be;
-//! [`Upper`] tells of the other, which no counter gets to that is used as one.
+//! nobody there clears it. The bit leaves the word room for the lower half of the counts;
+//! [`Upper`] stands for the other half, which no counter gets to that is used as one.
 
 use super::sync::{Atomic, Full, Relaxed, Release, Send, Sync};
 
-/// What a read takes.
+/// How much a read takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// All there is.
@@ -43,7 +43,7 @@ pub struct Count(u64);
 
 impl Count {
     /// The most that user space can bring a counter to. One more, and a kernel-side signal would
-    /// have overflown it: that is what `EPOLLERR` tells.
+    /// have overflown it: `EPOLLERR` stands for that.
     pub const MAX: u64 = u64::MAX - 1;
 
     /// A count of `value`, which is below [`Count::MAX`] by its type.
@@ -51,12 +51,12 @@ impl Count {
         Self(value as u64)
     }
 
-    /// The value.
+    /// Returns the value.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// Takes what a read takes, if there is anything.
+    /// Takes as much as a read takes. Returns that, unless there is nothing.
     pub fn take(&mut self, mode: Mode) -> Option<u64> {
         let taken = match (self.0, mode) {
             (0, _) => return None,
@@ -67,7 +67,7 @@ impl Count {
         Some(taken)
     }
 
-    /// Adds what a write adds, if that is no more than `limit` then, which it was not before.
+    /// Adds `value`, if the sum is no more than `limit`; the count was not more before.
     pub fn add(&mut self, value: u64, limit: u64) -> Option<()> {
         if value > limit - self.0 {
             return None;
@@ -82,7 +82,7 @@ impl Count {
     }
 }
 
-/// What happened to the count.
+/// A change of the count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A read took something: there is room.
@@ -100,7 +100,7 @@ pub struct Word(Atomic<u64>);
 /// The bit of the word that says that it is changed with the queue's lock held.
 const LOCKED: u64 = 1 << 63;
 
-/// What is in the word without it: at most half of what a count may be.
+/// The largest count in the word without that bit: half of [`Count::MAX`].
 const HALF: u64 = Count::MAX / 2;
 
 /// Whether the count is `HALF` more than the word says, which then is `LOCKED` and not 0. Guarded by the
@@ -127,8 +127,8 @@ impl Default for Upper {
     }
 }
 
-/// A counter: the word, and those who wait for it to change, readers and writers, on one queue.
-pub trait Counter: Sync {
+/// A counter's operations: on the word, and on the one queue of the readers and writers that wait for it to change.
+pub trait CounterOps: Sync {
     /// Why a wait can end early, or not begin.
     type Error;
 
@@ -138,7 +138,7 @@ pub trait Counter: Sync {
     /// Its count.
     fn word(&self) -> &Word;
 
-    /// What goes with it.
+    /// Whether the count is of the upper half.
     fn upper(&self) -> &Upper;
 
     /// Whether anybody is on the queue. The lock is not needed: see above.
@@ -147,7 +147,7 @@ pub trait Counter: Sync {
     /// Runs `f` with the queue's lock held.
     fn locked<R: Send>(&self, f: impl FnOnce(&mut Self::Locked<'_>) -> R + Send) -> R;
 
-    /// Wakes everybody on the queue. Tells whether there was anybody.
+    /// Wakes everybody on the queue. Returns whether there was anybody.
     fn wake(&self, queue: &mut Self::Locked<'_>, change: Change) -> bool;
 
     /// Sleeps until `condition` holds. It is looked at after going on the queue, with a full barrier
@@ -155,12 +155,12 @@ pub trait Counter: Sync {
     fn wait_until(&self, condition: impl FnMut() -> bool) -> Result<(), Self::Error>;
 }
 
-/// What a read or a write does to the count.
+/// The step of a read or a write on the count.
 trait Step: Copy + Send {
-    /// What it gives.
+    /// Its result.
     type Result: Send;
 
-    /// What it is to those on the queue.
+    /// The change that the entries on the queue are woken for.
     const CHANGE: Change;
 
     /// Does it, if it can be done, and the count is no more than `limit` then.
@@ -193,10 +193,10 @@ impl Step for Add {
     }
 }
 
-/// Takes what a read takes, and tells those who wait for room. Sleeps while there is nothing, if `may_wait` has
-/// nothing against that.
+/// Takes as much as a read takes, and wakes the tasks that wait for room. Returns how much. Sleeps while there is
+/// nothing, if `may_wait` allows it.
 #[inline]
-pub fn read<C: Counter>(
+pub fn read<C: CounterOps>(
     counter: &C,
     mode: Mode,
     may_wait: impl Fn() -> Result<(), C::Error>,
@@ -207,9 +207,9 @@ pub fn read<C: Counter>(
     }
 }
 
-/// Apart, as most reads and writes need neither the lock nor to wait.
+/// Out of line, as most reads and writes need neither the lock nor to wait.
 #[inline(never)]
-fn read_or_wait<C: Counter>(
+fn read_or_wait<C: CounterOps>(
     counter: &C,
     mode: Mode,
     may_wait: impl Fn() -> Result<(), C::Error>,
@@ -231,14 +231,14 @@ fn read_or_wait<C: Counter>(
 }
 
 #[inline(never)]
-fn wait_for_count<C: Counter>(counter: &C) -> Result<(), C::Error> {
+fn wait_for_count<C: CounterOps>(counter: &C) -> Result<(), C::Error> {
     counter.wait_until(|| counter.word().is_readable())
 }
 
-/// Adds `value`, and tells those who wait for something to read. Sleeps while there is no room for all of it, if
-/// `may_wait` has nothing against that, which gets `value`: it has to be one that there can be room for.
+/// Adds `value`, and wakes the tasks that wait for something to read. Sleeps while there is no room for all of it, if
+/// `may_wait` allows it, which gets `value`: it has to be one that there can be room for.
 #[inline]
-pub fn write<C: Counter>(
+pub fn write<C: CounterOps>(
     counter: &C,
     value: u64,
     may_wait: impl Fn(u64) -> Result<(), C::Error>,
@@ -250,7 +250,7 @@ pub fn write<C: Counter>(
 }
 
 #[inline(never)]
-fn write_or_wait<C: Counter>(
+fn write_or_wait<C: CounterOps>(
     counter: &C,
     value: u64,
     may_wait: impl Fn(u64) -> Result<(), C::Error>,
@@ -268,7 +268,7 @@ fn write_or_wait<C: Counter>(
 }
 
 #[inline(never)]
-fn wait_for_room<C: Counter>(counter: &C, value: u64) -> Result<(), C::Error> {
+fn wait_for_room<C: CounterOps>(counter: &C, value: u64) -> Result<(), C::Error> {
     counter.wait_until(|| get(counter).add(value, Count::MAX).is_some())
 }
 
@@ -276,10 +276,10 @@ fn wait_for_room<C: Counter>(counter: &C, value: u64) -> Result<(), C::Error> {
 ///
 /// It takes no lock where it does not have to: a poller looks at this after a full barrier of its own, in `poll_wait`
 /// when it goes on the queue and before it sleeps again in `poll_schedule_timeout` (fs/select.c), which pairs with
-/// the one in `change_unlocked` as a waiter's does. Who changes a locked word finds the poller on the queue, or has
-/// had the queue's lock before it.
+/// the one in `change_unlocked` as a waiter's does. A task that changes a locked word finds the poller on the queue, or
+/// has had the queue's lock before it.
 #[inline]
-pub fn readiness<C: Counter>(counter: &C) -> (bool, bool) {
+pub fn readiness<C: CounterOps>(counter: &C) -> (bool, bool) {
     let word = counter.word().0.load(Relaxed);
     if word == LOCKED | HALF {
         return (true, get(counter).is_writable());
@@ -287,9 +287,9 @@ pub fn readiness<C: Counter>(counter: &C) -> (bool, bool) {
     (word & !LOCKED != 0, true)
 }
 
-/// The count at this moment.
+/// Returns the count at this moment.
 #[inline(never)]
-pub fn get<C: Counter>(counter: &C) -> Count {
+pub fn get<C: CounterOps>(counter: &C) -> Count {
     let word = counter.word().0.load(Relaxed);
     if word & LOCKED == 0 {
         return Count(word);
@@ -297,19 +297,19 @@ pub fn get<C: Counter>(counter: &C) -> Count {
     counter.locked(|_| count_of(counter, counter.word().0.load(Relaxed)))
 }
 
-/// The count that goes with a word. The caller holds the queue's lock.
-fn count_of<C: Counter>(counter: &C, word: u64) -> Count {
+/// Returns the count that goes with a word. The caller holds the queue's lock.
+fn count_of<C: CounterOps>(counter: &C, word: u64) -> Count {
     let upper = counter.upper().0.load(Relaxed);
     Count((word & !LOCKED) + if upper { HALF } else { 0 })
 }
 
-/// Does a step, if it can be done without the lock, and wakes those who wait for that.
+/// Does a step, if it can be done without the lock, and wakes the tasks that wait for it.
 ///
-/// A success is a full barrier. What comes after it, the look at the queue, comes after the change:
+/// A success is a full barrier, so that the look at the queue comes after the change:
 /// it pairs with the barrier in `Wait::announce`, and with the one in `poll_wait`
 /// (include/linux/poll.h).
 #[inline]
-fn change_unlocked<C: Counter, S: Step>(counter: &C, step: S) -> Option<S::Result> {
+fn change_unlocked<C: CounterOps, S: Step>(counter: &C, step: S) -> Option<S::Result> {
     let word = &counter.word().0;
     let mut old = word.load(Relaxed);
     loop {
@@ -330,16 +330,16 @@ fn change_unlocked<C: Counter, S: Step>(counter: &C, step: S) -> Option<S::Resul
     }
 }
 
-/// For the compiler, which else makes one condition of two that are seldom met.
+/// For the compiler, which would otherwise make one condition of two that are seldom met.
 #[cold]
 fn seldom<R>() -> Option<R> {
     None
 }
 
-/// Wakes those who wait for a change that was made without the lock. After a write that found somebody the next
-/// is made with it.
+/// Wakes the tasks that wait for a change, which was made without the lock. After a write that found one the next
+/// change is made with it.
 #[inline(never)]
-fn wake<C: Counter, S: Step>(counter: &C) {
+fn wake<C: CounterOps, S: Step>(counter: &C) {
     counter.locked(|queue| {
         if counter.wake(queue, S::CHANGE) && S::CHANGE == Change::Added {
             lock(counter);
@@ -347,10 +347,10 @@ fn wake<C: Counter, S: Step>(counter: &C) {
     });
 }
 
-/// Does a step, if it can be done, with the lock held, and wakes those who wait for that. After a write that found
-/// nobody the next change is made without it.
+/// Does a step, if it can be done, with the lock held, and wakes the tasks that wait for it. After a write that found
+/// none the next change is made without it.
 #[inline]
-fn change_locked<C: Counter, S: Step>(counter: &C, step: S) -> Option<S::Result> {
+fn change_locked<C: CounterOps, S: Step>(counter: &C, step: S) -> Option<S::Result> {
     counter.locked(move |queue| {
         let word = lock(counter);
         let result = match change_lower(counter, word, step) {
@@ -366,7 +366,7 @@ fn change_locked<C: Counter, S: Step>(counter: &C, step: S) -> Option<S::Result>
 
 /// Does a step, if the count is of the lower half and stays there.
 #[inline]
-fn change_lower<C: Counter, S: Step>(counter: &C, word: u64, step: S) -> Option<S::Result> {
+fn change_lower<C: CounterOps, S: Step>(counter: &C, word: u64, step: S) -> Option<S::Result> {
     if counter.upper().0.load(Relaxed) {
         return seldom();
     }
@@ -379,7 +379,7 @@ fn change_lower<C: Counter, S: Step>(counter: &C, word: u64, step: S) -> Option<
 /// Does a step, if it can be done at all.
 #[cold]
 #[inline(never)]
-fn change_upper<C: Counter, S: Step>(counter: &C, word: u64, step: S) -> Option<S::Result> {
+fn change_upper<C: CounterOps, S: Step>(counter: &C, word: u64, step: S) -> Option<S::Result> {
     let mut count = count_of(counter, word);
     let result = step.apply(&mut count, Count::MAX)?;
     let upper = count.0 > HALF;
@@ -389,11 +389,11 @@ fn change_upper<C: Counter, S: Step>(counter: &C, word: u64, step: S) -> Option<
     Some(result)
 }
 
-/// Locks the word, if it is not yet, and gives it.
+/// Locks the word, if it is not yet. Returns the word.
 ///
 /// The caller holds the queue's lock.
 #[inline]
-fn lock<C: Counter>(counter: &C) -> u64 {
+fn lock<C: CounterOps>(counter: &C) -> u64 {
     let word = &counter.word().0;
     let mut old = word.load(Relaxed);
     while old & LOCKED == 0 {
@@ -409,18 +409,18 @@ fn lock<C: Counter>(counter: &C) -> u64 {
 ///
 /// The caller holds the queue's lock, and the word is locked.
 #[inline]
-fn unlock<C: Counter>(counter: &C) {
+fn unlock<C: CounterOps>(counter: &C) {
     let word = &counter.word().0;
     if !counter.upper().0.load(Relaxed) {
-        // What a writer did before its write comes before the count that tells of it. Pairs with the exchange in
-        // `change_unlocked`; to who has the lock next, the lock says so.
+        // A release: a writer's earlier stores come before the count of its write. Pairs with the exchange in
+        // `change_unlocked`; for the next holder of the lock, the lock orders them.
         word.store(word.load(Relaxed) & !LOCKED, Release);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, Count, Counter, Mode, Upper, Word, HALF};
+    use super::{Change, Count, CounterOps, Mode, Upper, Word, HALF};
     use core::cell::Cell;
     use proptest::prelude::*;
 
@@ -451,7 +451,7 @@ mod tests {
         }
     }
 
-    impl Counter for Alone {
+    impl CounterOps for Alone {
         type Error = ();
         type Locked<'a> = ();
 

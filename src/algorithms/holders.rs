@@ -31,11 +31,11 @@
 
 use core::{mem::swap, ops::DerefMut};
 
-/// How many files a pipe has, and what its capacity counts for. Guarded by a lock: [`Held::lock`].
+/// The number of a pipe's files, and the charge for its capacity. Guarded by a lock: [`Held::lock`].
 pub struct Holders<C> {
     /// With none, nobody pays for the pipe, and nothing is in it.
     files: u32,
-    /// What the capacity counts for, against the limits of whoever made the pipe, or opened it first.
+    /// The charge for the capacity, to the user that made the pipe, or opened it first.
     pub charge: C,
 }
 
@@ -47,7 +47,7 @@ impl<C> Holders<C> {
     }
 }
 
-/// What is left when a file is taken away.
+/// The holders that are left when a file is taken away.
 pub enum Left<I> {
     /// Others have it open, too.
     Others,
@@ -60,13 +60,13 @@ pub enum Left<I> {
 
 /// A pipe, as its holders need it.
 pub trait Held {
-    /// What the capacity counts for.
+    /// A charge for a capacity.
     type Charge;
 
     /// Where charges come from.
     type Account;
 
-    /// What is left to do after a life, without the lock.
+    /// Work that is left to do after a life, without the lock: dropping this does it.
     type Idle;
 
     /// The lock, held.
@@ -108,7 +108,7 @@ pub trait Held {
     /// Lets the ring have so many slots.
     fn resize(&self, both: &mut Self::Both<'_>, slots: u32) -> Result<(), Self::Error>;
 
-    /// Throws away what is in the ring.
+    /// Throws the contents of the ring away.
     fn clear(&self, both: &mut Self::Both<'_>);
 
     /// Returns the calling task's account.
@@ -120,7 +120,7 @@ pub trait Held {
     /// Returns how many slots that is.
     fn slots(charge: &Self::Charge) -> u32;
 
-    /// Ends a life, under the lock: gives the charge back, and forgets what was for this life only.
+    /// Ends a life, under the lock: gives the charge back, and forgets the state of this life.
     fn end(&self, charge: &mut Self::Charge) -> Option<Self::Idle>;
 }
 
@@ -191,7 +191,7 @@ pub fn clear_in_turn<P: Held>(pipe: &P) -> Left<P::Idle> {
     left.unwrap_or(Left::Others)
 }
 
-/// Takes a file away, with what is inside if it is the last one.
+/// Takes a file away, and clears the ring if it is the last one.
 fn clear<P: Held>(pipe: &P, both: &mut P::Both<'_>, mut holders: P::Locked<'_>) -> Left<P::Idle> {
     // Others may have come while this task waited for the claims.
     if holders.files > 1 {

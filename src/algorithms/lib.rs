@@ -34,9 +34,9 @@ mod sync {
 
     /// No order at all.
     pub struct Relaxed;
-    /// What comes after it comes after it.
+    /// Later accesses stay behind it.
     pub struct Acquire;
-    /// What comes before it comes before it.
+    /// Earlier accesses stay ahead of it.
     pub struct Release;
     /// A full barrier before and after.
     pub struct Full;
@@ -80,12 +80,12 @@ mod sync {
         const IS_BARRIER: bool = true;
     }
 
-    /// What can be in an [`Atomic`].
+    /// A type that can be in an [`Atomic`].
     pub trait Value: Copy {
-        /// As it is kept.
+        /// Returns the form that is kept.
         fn into_u64(self) -> u64;
 
-        /// What was kept.
+        /// Returns the value that was kept.
         fn from_u64(value: u64) -> Self;
     }
 
@@ -126,7 +126,7 @@ mod sync {
                 .store(value.into_u64(), ordering(O::ORDER, Part::StoreRelease));
         }
 
-        /// Gives the value found: as an error, and without any order, if that was not `old`.
+        /// Returns the value found: as an error, and without any order, if that was not `old`.
         pub fn cmpxchg<O: ExchangeOrder>(&self, old: T, new: T, _: O) -> Result<T, T> {
             let (old, new) = (old.into_u64(), new.into_u64());
             let result = if O::IS_BARRIER {
@@ -168,7 +168,7 @@ mod sync {
     }
 }
 
-/// What a test breaks, to see that it would notice.
+/// The parts that a test breaks, to see that it would notice.
 pub mod fault {
     /// A part of what orders accesses.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,7 @@ pub mod fault {
 
     #[cfg(feature = "loom")]
     std::thread_local! {
-        /// What is left out. All threads of a loom model are coroutines on one of the host's, so
+        /// The part that is left out. All threads of a loom model are coroutines on one of the host's, so
         /// that others are not concerned.
         pub static LACKING: std::cell::Cell<Option<Part>> = const { std::cell::Cell::new(None) };
     }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What waits for a word and what changes it, in every interleaving and with every outdated value that
+//! Tasks that wait for a word and tasks that change it, in every interleaving and with every outdated value that
 //! a load may give, up to a number of preemptions: in `loom_counter.rs` the counter, in `loom_cases.rs` the pipe, in
-//! `loom_holders.rs` who has it open.
+//! `loom_holders.rs` its holders.
 //!
 //! The queue is a model of `WaitQueue` (src/abstractions/wait_queue.rs), step by step: its lock,
 //! the look at its head without the lock, the task's state, the sleep. A wake-up that gets lost
-//! leaves a task asleep for ever, which loom reports as a deadlock. What else is shared is in an
+//! leaves a task asleep forever, which loom reports as a deadlock. The rest of the shared state is in an
 //! `Rc`: all of a model's threads are coroutines on one of the host's.
 //!
 //! Each wait can be interrupted, as in the kernel. A model kills a task from another thread, so that the
@@ -41,7 +41,7 @@ use loom_ring::RingFault;
 use loom_runs::seen;
 use std::rc::Rc;
 
-/// What is broken in a run.
+/// The fault of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     /// The word's accesses lack a part of their order.
@@ -100,7 +100,7 @@ impl From<HolderFault> for Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Killed;
 
-/// What the scheduler knows of a task.
+/// The scheduler's view of a task.
 struct Task {
     /// `p->pi_lock` and the run queue's lock.
     lock: Mutex<()>,
@@ -160,7 +160,7 @@ impl Task {
         }
     }
 
-    /// Tells whether the task was asleep, or about to be.
+    /// Returns whether the task was asleep, or about to be.
     ///
     /// C: `try_to_wake_up`.
     fn wake(&self) -> bool {
@@ -207,7 +207,7 @@ impl Entry {
         })
     }
 
-    /// The wake function. Tells whether a task was woken that waits, and has to go off the queue.
+    /// The wake function. Returns whether a task was woken that waits, and has to go off the queue.
     ///
     /// C: `autoremove_wake_function`, `pollwake`.
     fn wake(&self, change: Change, whom: Whom) -> bool {

@@ -25,7 +25,7 @@ impl AtomicU64 {
         }
     }
 
-    /// Gives the value, or an earlier one where that may be.
+    /// Returns the value, or an earlier one where that may be.
     pub fn load(&self, order: Ordering) -> u64 {
         self.take_turn();
         self.value.load(order)
@@ -36,7 +36,7 @@ impl AtomicU64 {
         self.change(|this| this.store(value, order));
     }
 
-    /// Replaces the value by `new` if it is `old`. Gives the value found.
+    /// Replaces the value by `new` if it is `old`. Returns the value found.
     pub fn compare_exchange(
         &self,
         old: u64,
@@ -71,7 +71,7 @@ impl AtomicBool {
         Self(AtomicU64::new(value.into()))
     }
 
-    /// Gives the value, or an earlier one where that may be.
+    /// Returns the value, or an earlier one where that may be.
     pub fn load(&self, order: Ordering) -> bool {
         self.0.load(order) != 0
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What has to hold of the pipe in every interleaving: nothing is lost, nothing comes twice, all is in
-//! order, and nobody sleeps for ever.
+//! The pipe's rules, checked in every interleaving: nothing is lost, nothing comes twice, all is in
+//! order, and nobody sleeps forever.
 
 use super::{
     loom_pipe::{Current, Ended, Pipe, PipeFault},
@@ -57,7 +57,7 @@ impl Shared {
         all
     }
 
-    /// What everybody has left behind.
+    /// Checks what all tasks have left behind.
     pub(crate) fn end(&self, inside: &[u8]) {
         assert_eq!(self.read(inside.len(), inside.len()), inside);
         self.0.end();
@@ -146,7 +146,7 @@ const PAGES_MEANWHILE: Model = Model::new("pages_meanwhile", 2, |fault| {
     pipe.end(&[]);
 });
 
-/// What two write is not torn.
+/// The bytes of two writers are not torn.
 const WRITERS: Model = Model::new("writers", 1, |fault| {
     let pipe = Shared::new(fault, 2, &[]);
     let writers = [[1, 2], [11, 12]].map(|bytes| pipe.spawn(move |current| current.write(&bytes)));
@@ -385,7 +385,7 @@ fn two_writers_pass() {
     ROOM.passes(&["turn", "full"]);
 }
 
-/// What readers leave does not pile up, wherever the rounds begin.
+/// Buffers that readers leave do not pile up, wherever the rounds begin.
 const KEPT: Model = Model::new("kept", 1, |fault| {
     let pipe = Shared::new(fault, 4, &[]);
     for buffers in [2, 2, 1, 2, 2, 2] {

@@ -13,11 +13,11 @@ use ipcdemo_algorithms::{
 use loom::{cell::UnsafeCell, thread};
 use std::rc::Rc;
 
-/// What the tasks at a counter share.
+/// The state that the tasks at a counter share.
 struct Shared {
     word: Word,
     upper: Upper,
-    /// What the value of a write stands for: done before it, and used by who has read the value.
+    /// The data that the value of a write stands for: written before it, and used by the task that read the value.
     parcels: [UnsafeCell<()>; 3],
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Current {
     at: Visitor,
 }
 
-impl counter::Counter for Current {
+impl counter::CounterOps for Current {
     type Error = Killed;
     type Locked<'a> = List<'a>;
 
@@ -125,7 +125,7 @@ impl Counter {
         thread::spawn(move || f(&current))
     }
 
-    /// What everybody has left behind.
+    /// Checks what all tasks have left behind.
     pub(crate) fn end(&self) -> u64 {
         self.head.end();
         counter::get(&self.current()).get()

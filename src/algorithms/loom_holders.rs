@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who has a FIFO open, in every interleaving: the real `holders.rs`, over a model of the ring with the real word.
+//! The holders of a FIFO, in every interleaving: the real `holders.rs`, over a model of the ring with the real word.
 //!
 //! Each task opens the FIFO, may write its byte and read one, and leaves. Beside the code that it tries the model
 //! remembers how many tasks have the FIFO open, in which life each byte was written, and which task pays. By that
@@ -30,7 +30,7 @@ const LAST: u8 = 9;
 /// The slots that a FIFO has between two lives, at most.
 const USUAL: u32 = 2;
 
-/// What is broken in a run.
+/// The fault of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HolderFault {
     /// A ring that somebody has the claims of is taken for pristine.
@@ -53,7 +53,7 @@ const PAYER: &str = "another task pays than the one that began the life";
 const TWICE: &str = "a charge is given back twice";
 const LEFT: &str = "somebody is charged, and nobody has it open";
 
-/// What all tasks are charged for.
+/// The pages that all tasks are charged for.
 #[derive(Default)]
 struct Ledger {
     slots: Cell<u32>,
@@ -227,7 +227,7 @@ impl DerefMut for Locked<'_> {
 struct Current {
     fifo: Rc<Fifo>,
     task: Rc<Task>,
-    /// What the task is known by, and what it writes.
+    /// The name of the task, and the bytes that it writes.
     number: u8,
     /// The capacity that it is charged for.
     slots: u32,

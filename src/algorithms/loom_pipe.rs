@@ -15,7 +15,7 @@ use ipcdemo_algorithms::{
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::rc::Rc;
 
-/// What is broken in a run.
+/// The fault of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PipeFault {
     /// Whether there are writers is looked at after the ring.
@@ -101,7 +101,7 @@ impl Pipe {
     }
 }
 
-/// What poll tells a reader.
+/// The events that poll reports to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Events {
     pub(crate) readable: bool,
@@ -157,7 +157,7 @@ impl Current {
         self.wr_wait().wake(Taken, Whom::First);
     }
 
-    /// Gives nothing at the end of file.
+    /// Returns nothing at the end of file.
     pub(crate) fn read(&self, limit: usize) -> Vec<u8> {
         self.read_killably(limit).unwrap()
     }

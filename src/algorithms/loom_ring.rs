@@ -3,7 +3,7 @@
 //! A model of `PageRing` (src/abstractions/memory/page_ring.rs), step by step, over the real word.
 //!
 //! A page has few bytes, each of which stands for many, and a batch is one buffer. Each is watched by itself, and so is each
-//! field of a slot: loom reports who touches one that somebody else may be using at that moment.
+//! field of a slot: loom reports a task that touches one while another may be using it.
 //! Left out are sealed buffers, a mark in the slot like others, and what fails for want of memory.
 
 use super::{loom_runs::seen, Fault, Head, Killed, Task, Visitor, Whom};
@@ -32,16 +32,16 @@ const BATCH: u32 = 1;
 /// The slot whose memory readers leave there.
 const KEEPER: Index = Index::SECOND;
 
-/// What a page that was freed has in it.
+/// The contents of a page that was freed.
 const FREED: u8 = u8::MAX;
 
-/// What a buffer must not be without.
+/// The complaint about a buffer without memory.
 pub(crate) const NO_MEMORY: &str = "a buffer has no memory";
 
-/// What two pages are enough for.
+/// The complaint about more than two kept pages.
 pub(crate) const TOO_MUCH_KEPT: &str = "more is kept than the original keeps";
 
-/// What is broken in a run.
+/// The fault of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RingFault {
     /// To be done with the last buffer, a reader does not ask whether it still ends there.
@@ -60,13 +60,13 @@ pub(crate) enum RingFault {
     EndAfterMerge,
     /// A writer publishes a buffer and does not look what readers have left meanwhile.
     PublishUnsettled,
-    /// A writer who does look goes by a state that came without order.
+    /// A writer that does look goes by a state that came without order.
     SettleWithoutOrder,
-    /// A writer who finds memory in its slot leaves what readers left in the last one, too.
+    /// A writer that finds memory in its slot leaves what readers left in the last one, too.
     LeftPilesUp,
-    /// What was there before a change is taken for what was there when the claim was taken.
+    /// The state when the claim was taken is used as the state before a change.
     StateOfClaim,
-    /// Who lets go of a claim does not wake who waits for it.
+    /// A task that lets go of a claim does not wake the tasks that wait for it.
     ClaimNotPassed,
     /// A task that is killed while it waits for a claim does not wake the next one.
     TurnNotPassed,
@@ -153,7 +153,7 @@ pub(crate) struct PageRing {
     fault: Option<Fault>,
 }
 
-/// Who waits for a claim.
+/// The tasks that wait for a claim.
 struct Turn {
     at: Visitor,
     /// Whether it has left, and keeps that to itself.
@@ -311,7 +311,7 @@ impl PageRing {
         result
     }
 
-    /// `PageRing::both`, `Both::resize`. What is inside has to fit.
+    /// `PageRing::both`, `Both::resize`. The contents have to fit.
     pub(crate) fn resize(&self, task: &Rc<Task>, max_usage: u32) -> Result<(), Killed> {
         self.both(task, |both| both.resize(max_usage))
     }
@@ -390,7 +390,7 @@ pub(crate) struct Both<'a> {
 }
 
 impl Both<'_> {
-    /// What is inside has to fit.
+    /// The contents have to fit.
     pub(crate) fn resize(&mut self, max_usage: u32) {
         let ring = self.ring;
         let slots = new_slots(max_usage);
@@ -529,7 +529,7 @@ impl<'a> Reader<'a> {
         Some(before)
     }
 
-    /// `Pipe::take`: takes what there is, up to `limit` bytes. Tells `made_room` of what it publishes
+    /// `Pipe::take`: takes the bytes that are there, up to `limit`. Calls `made_room` for each publication
     /// meanwhile.
     pub(crate) fn take(
         &mut self,
@@ -640,7 +640,7 @@ impl<'a> Reader<'a> {
 /// There is no slot.
 pub(crate) struct Full;
 
-/// What a writer published.
+/// A writer's publication.
 #[derive(Clone, Copy)]
 pub(crate) struct Published {
     before: State,

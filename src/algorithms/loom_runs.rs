@@ -16,7 +16,7 @@ use std::{
 };
 
 std::thread_local! {
-    /// What happened in the interleavings of a run, and how often.
+    /// The outcomes of a run's interleavings, and how often each was seen.
     static SEEN: RefCell<BTreeMap<&'static str, usize>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn seen(event: &'static str) {
     SEEN.with_borrow_mut(|seen| *seen.entry(event).or_default() += 1);
 }
 
-/// What has to hold in all interleavings, unless there is a fault.
+/// A rule that holds in all interleavings, unless there is a fault.
 #[derive(Clone, Copy)]
 pub(crate) struct Model {
     name: &'static str,

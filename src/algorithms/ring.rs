@@ -9,10 +9,10 @@
 //! full when they are as far apart as it may have buffers.
 //!
 //! The original keeps all of it under one mutex. Here it is in one atomic word, [`Word`], which is two
-//! locks as well: who holds the writers' *claim* owns the head and the slots that are free, who holds the
-//! readers' owns the tail and the slots that are in use. Letting go of a claim and publishing what was done
-//! under it is one atomic operation, and a full barrier; so after it one may look whether anybody waits to
-//! hear of it. What the word was in that instant tells exactly whether the ring was empty, or full.
+//! locks as well: the holder of the writers' *claim* owns the head and the free slots, the holder of the
+//! readers' claim owns the tail and the slots in use. One atomic operation lets go of a claim and publishes the
+//! changes made under it. It is a full barrier, so that its caller may then look whether anybody waits for them.
+//! The word in that instant says exactly whether the ring was empty, or full.
 //!
 //! Both sides meet in one slot only, the last. A writer may *merge* into it, adding bytes to its buffer,
 //! while a reader takes those that are there already. So the word also has the last buffer's *end*. To take
@@ -20,14 +20,14 @@
 //! buffer that is still in use. One of them comes first, and the other is told:
 //!
 //! ```text
-//!     who writes                          who reads
+//!     a writer                            a reader
 //!
 //!     copy behind the end                 copy up to the end
 //!     still in use? move the end          the end is where it was? done with it
 //!     no: put it into a new slot          no: there is more to read
 //! ```
 //!
-//! A writer that is told so has written behind the end of a buffer that is done with, so its memory has to
+//! A writer that comes second has written behind the end of a buffer that is done with, so its memory has to
 //! be left to writers.
 
 use super::sync::{Acquire, Atomic, Full, Relaxed};
@@ -97,7 +97,7 @@ impl Side {
         }
     }
 
-    /// The bit that says that it is reserved for those who have waited.
+    /// The bit that says that it is reserved for tasks that have waited.
     const fn reserved(self) -> u64 {
         self.claim() >> 1
     }
@@ -199,10 +199,10 @@ impl State {
         Self(Field::TAIL.set(self.0, tail.0))
     }
 
-    /// Who is at work at both sides.
+    /// The bits of both claims.
     const BOTH: u64 = Side::Read.claim() | Side::Write.claim();
 
-    /// Who is at work, and who waits for that.
+    /// The bits of both claims, and of both reservations.
     const CLAIMS: u64 =
         Side::Read.claim() | Side::Read.reserved() | Side::Write.claim() | Side::Write.reserved();
 
@@ -221,23 +221,23 @@ impl State {
         self.0 & side.claim() != 0
     }
 
-    /// Whether somebody who waited for that side, and came too late, is to have it before those who come new.
+    /// Whether a task that waited for that side, and came too late, is to have it before newcomers.
     const fn is_reserved(self, side: Side) -> bool {
         self.0 & side.reserved() != 0
     }
 
-    /// Whether who comes new has to wait for that side.
+    /// Whether a newcomer has to wait for that side.
     const fn is_taken(self, side: Side) -> bool {
         self.0 & (side.claim() | side.reserved()) != 0
     }
 }
 
-/// Those who wait for a claim.
+/// The tasks that wait for a claim.
 pub trait Turns {
     /// Why a wait can end early.
     type Interrupted;
 
-    /// Who was woken so often, and came too late each time, has the next turn.
+    /// A task that was woken so often, and came too late each time, has the next turn.
     const LATE: u32;
 
     /// Whether anybody waits. It may look without a lock: a full barrier stands before it.
@@ -262,7 +262,7 @@ pub struct Gone;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct More;
 
-/// What becomes of a claim when something is published.
+/// The end of a claim when something is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// It is kept.
@@ -271,9 +271,9 @@ pub enum Claim {
     LetGo,
 }
 
-/// The word that holds both ends, and who has them.
+/// The word that holds both ends, and their claims.
 ///
-/// What is written to a slot before it is published is seen by who finds it published: each change is a
+/// A task that finds a slot published sees everything that was written to it before: each change of the word is a
 /// full barrier, and taking a claim or a look is an acquire.
 pub struct Word(Atomic<u64>);
 
@@ -286,7 +286,7 @@ impl Word {
     /// Where the ends are at this moment.
     #[inline]
     pub fn get(&self) -> State {
-        // Pairs with `update`: what was put into the slots is seen.
+        // Pairs with `update`: the contents of the slots are seen.
         State(self.0.load(Acquire))
     }
 
@@ -295,7 +295,7 @@ impl Word {
     pub fn try_claim(&self, side: Side) -> Option<State> {
         let mut old = State(self.0.load(Relaxed));
         while !old.is_taken(side) {
-            // Pairs with `update` by who had it before: what was done under the claim is seen.
+            // Pairs with `update` by the holder before: the changes made under the claim are seen.
             match self.0.cmpxchg(old.0, old.0 | side.claim(), Acquire) {
                 Ok(_) => return Some(old),
                 Err(now) => old = State(now),
@@ -315,10 +315,10 @@ impl Word {
 
     /// Waits for a side, and takes it.
     ///
-    /// Who was woken and finds that somebody else was faster reserves the side, so that nobody who comes new takes
-    /// it before one of those who wait has had it: the queue would be for the unlucky only. The reservation is
-    /// nobody's own: whoever was woken may make use of it, and it is gone with that. As long as there is one,
-    /// somebody who was woken is awake, or is woken when the side is let go of.
+    /// A task that was woken and finds that another was faster reserves the side, so that no newcomer takes it before
+    /// one of the waiting tasks has had it: the queue would be for the unlucky only. The reservation is nobody's own:
+    /// any task that was woken may make use of it, and it is gone with that. As long as there is one, a task that was
+    /// woken is awake, or is woken when the side is let go of.
     #[cold]
     #[inline(never)]
     fn wait<T: Turns>(&self, side: Side, turns: &T) -> Result<State, T::Interrupted> {
@@ -327,8 +327,8 @@ impl Word {
             _ => self.claim_or_reserve(side, woken >= T::LATE),
         });
         if result.is_err() {
-            // It may have been this one's, who does not wait any more: those who came new do, and others reserve it
-            // again if they have to.
+            // The reservation may have been for this task, which does not wait any more. Newcomers may go ahead; other
+            // tasks reserve the side again if they have to.
             let _ = self.update(side, Claim::Kept, |state| {
                 Some(State(state.0 & !side.reserved()))
             });
@@ -358,9 +358,9 @@ impl Word {
         }
     }
 
-    /// Takes the readers' side, unless nobody has it and there is nothing to read: then it gives none. Waits
-    /// while somebody has it, and takes it then, whatever is there: who waits for a turn and leaves without one
-    /// would have to wake the next.
+    /// Takes the readers' side. Returns `None` if nobody has it and there is nothing to read. Waits while somebody has
+    /// it, and takes it then, even if there is nothing: a task that waits for a turn and leaves without one would have
+    /// to wake the next.
     #[inline]
     pub fn claim_filled<T: Turns>(&self, turns: &T) -> Result<Option<State>, T::Interrupted> {
         let mut old = State(self.0.load(Relaxed));
@@ -395,11 +395,11 @@ impl Word {
             .unwrap_or_else(|state| state)
     }
 
-    /// Publishes so many buffers at the head, the last of which ends there. Gives the state before.
+    /// Publishes so many buffers at the head, the last of which ends there. Returns the state before.
     ///
-    /// For who has the writers' claim, and filled the slots. `prepare` is called for each state that this is
-    /// tried from, the one that it succeeds from the last. The state is looked at without order: who goes by it
-    /// to the slots takes another look first, [`Word::get`].
+    /// The caller has the writers' claim, and filled the slots. `prepare` is called for each state that this is
+    /// tried from, the one that it succeeds from the last. The state is looked at without order: a caller that goes by
+    /// it to the slots takes another look first, [`Word::get`].
     #[inline]
     pub fn push(
         &self,
@@ -416,9 +416,9 @@ impl Word {
     }
 
     /// Publishes that the last buffer ends there now, unless readers are done with it; then the claim is
-    /// kept. Gives the state before.
+    /// kept. Returns the state before.
     ///
-    /// For who has the writers' claim, and wrote behind the end there was.
+    /// The caller has the writers' claim, and wrote behind the end there was.
     #[inline]
     pub fn merge(&self, end: u32, claim: Claim) -> Result<State, Gone> {
         self.update(Side::Write, claim, |state| {
@@ -427,10 +427,10 @@ impl Word {
         .map_err(|_| Gone)
     }
 
-    /// Publishes that so many buffers at the tail are done with, the last buffer not among them. Gives the
+    /// Publishes that so many buffers at the tail are done with, the last buffer not among them. Returns the
     /// state before.
     ///
-    /// For who has the readers' claim.
+    /// The caller has the readers' claim.
     #[inline]
     pub fn pop(&self, buffers: u32, claim: Claim) -> State {
         self.update(Side::Read, claim, |state| Some(state.popped(buffers)))
@@ -438,9 +438,9 @@ impl Word {
     }
 
     /// Publishes that everything is done with, if `known` is still all there is; otherwise the claim is kept.
-    /// Gives the state before.
+    /// Returns the state before.
     ///
-    /// For who has the readers' claim.
+    /// The caller has the readers' claim.
     #[inline]
     pub fn drain(&self, known: State, claim: Claim) -> Result<State, More> {
         self.update(Side::Read, claim, |state| {
@@ -478,7 +478,7 @@ impl Word {
 
     /// Lets go of both sides; [`Word::pass`] for either has to follow. It is `anew` then, if that is something.
     ///
-    /// For who has both claims.
+    /// The caller has both claims.
     #[inline]
     pub fn let_go_both(&self, anew: Option<State>) {
         let mut old = self.0.load(Relaxed);
@@ -491,7 +491,7 @@ impl Word {
         }
     }
 
-    /// Replaces the state by what `step` makes of it. The other side may change it meanwhile, hence the
+    /// Replaces the state by the one that `step` makes of it. The other side may change it meanwhile, hence the
     /// loop. A success is a full barrier.
     #[inline]
     fn update(
@@ -534,7 +534,7 @@ pub const fn mergeable(len: usize, end: u32) -> Option<usize> {
     }
 }
 
-/// The capacity that a pipe gets who asks for `bytes`, in buffers: a power of two of them, at least one.
+/// Returns the capacity of a pipe that was asked to hold `bytes`, in buffers: a power of two of them, at least one.
 /// None if it is more than there can be.
 ///
 /// C: `round_pipe_size`.

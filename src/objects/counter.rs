@@ -2,8 +2,8 @@
 
 //! The counter: an eventfd in all but name.
 //!
-//! A write adds to a 64-bit count, a read takes it; who finds nothing to read or no room to write
-//! sleeps. Card: eventfd, `struct eventfd_ctx`. Original: `fs/eventfd.c`, eventfd(2).
+//! A write adds to a 64-bit count, a read takes it. A reader that finds nothing sleeps, as does a writer that finds no
+//! room. Card: eventfd, `struct eventfd_ctx`. Original: `fs/eventfd.c`, eventfd(2).
 
 use crate::{
     abstractions::{
@@ -19,7 +19,7 @@ use crate::{
             new_wait_queue, Locked, PollEvent, PollEvents, Wait, WaitQueue, Waited, Wake,
         }, //
     },
-    algorithms::counter::{self, Change, Count, Mode, Upper, Word},
+    algorithms::counter::{self, Change, Count, CounterOps, Mode, Upper, Word},
     bindings::{
         ipcdemo_counter_args, ipcdemo_object, IPCDEMO_CLOEXEC, IPCDEMO_COUNTER_SEMAPHORE,
         IPCDEMO_COUNTER_SIZE_VER0, IPCDEMO_IOC_COUNTER, IPCDEMO_KIND_COUNTER, IPCDEMO_NONBLOCK,
@@ -41,15 +41,14 @@ use zerocopy::FromZeros;
 
 /// A counter: the card's `eventfd_ctx`.
 ///
-/// Readers and writers stand on one queue and are woken whoever comes: as in the original, where
-/// exclusive sleepers would hide a wake-up from those behind an `EPOLLEXCLUSIVE` watcher.
+/// Readers and writers share one queue, and each change wakes both, as in the original. No sleeper is exclusive; an
+/// `EPOLLEXCLUSIVE` watcher is, and takes a wake-up from the entries behind it.
 ///
-/// The count is the business of the queue's lock only while somebody waits: `algorithms/counter.rs` tells how the
-/// two meet.
+/// The queue's lock guards the count only while somebody waits: `algorithms/counter.rs` tells how the two meet.
 #[pin_data]
 pub(crate) struct Counter {
     count: Word,
-    /// Who waits for the count to change. Its lock guards who is on it, and the count while that is locked.
+    /// Tasks that wait for the count to change. Its lock guards its entries, and the count while that is locked.
     #[pin]
     wqh: WaitQueue<()>,
     id: Id,
@@ -165,7 +164,7 @@ impl Product for Counter {
     }
 }
 
-/// What a change is to those on the queue.
+/// The event that a change is to the entries on the queue.
 fn event(change: Change) -> PollEvent {
     match change {
         Change::Taken => PollEvent::Out,
@@ -173,7 +172,7 @@ fn event(change: Change) -> PollEvent {
     }
 }
 
-impl counter::Counter for Counter {
+impl CounterOps for Counter {
     type Error = Error;
     type Locked<'a> = Locked<'a, ()>;
 
@@ -197,6 +196,7 @@ impl counter::Counter for Counter {
         self.wqh.locked(f)
     }
 
+    /// `one` wakes every sleeper: it counts exclusive entries only, and no sleeper is exclusive.
     #[inline]
     fn wake(&self, queue: &mut Locked<'_, ()>, change: Change) -> bool {
         queue.wake(&Wake::one().key(event(change)))
@@ -217,7 +217,7 @@ impl counter::Counter for Counter {
 }
 
 impl Counter {
-    /// What a read takes.
+    /// Whether a read takes all, or one.
     fn mode(&self) -> Mode {
         self.mode
     }
@@ -235,7 +235,7 @@ impl Counter {
 /// C: `eventfd_read`.
 #[inline]
 fn take(
-    counter: &impl counter::Counter<Error = Error>,
+    counter: &impl CounterOps<Error = Error>,
     mode: Mode,
     request: &IoRequest<'_>,
     to: &mut impl Destination,
@@ -259,7 +259,7 @@ fn take(
 /// C: `eventfd_write`.
 #[inline]
 fn add(
-    counter: &impl counter::Counter<Error = Error>,
+    counter: &impl CounterOps<Error = Error>,
     request: &IoRequest<'_>,
     from: &mut impl Source,
 ) -> Result<usize> {
@@ -269,7 +269,7 @@ fn add(
     let value = from.read_word().ok_or(EFAULT)?;
     let request = *request;
     counter::write(counter, value, move |value| {
-        // What fits nowhere is not waited for.
+        // There will never be room for that.
         if value > Count::MAX {
             return Err(EINVAL);
         }
@@ -309,7 +309,7 @@ impl FileOperations for Counter {
     /// C: `eventfd_poll`.
     fn poll<'file>(&'file self, _file: &LocalFile, table: &PollTable<'file>) -> PollEvents {
         table.register(&self.wqh);
-        // A write before this look is seen by it, a write after it finds the poller on the queue.
+        // This look sees each earlier change, and each later change finds the poller on the queue.
         let mut events = PollEvents::default();
         let (readable, writable) = counter::readiness(self);
         if readable {
@@ -332,7 +332,7 @@ impl FileOperations for Counter {
         );
     }
 
-    /// Tells those who are left on the queue that this is the end; of the shared one it is not.
+    /// Tells the pollers that are left on the queue that this is the end, unless it is the shared counter.
     ///
     /// C: `eventfd_release`.
     fn release(&self, _access: Access, _inode: InodeOfReleased<'_>) {
@@ -342,13 +342,13 @@ impl FileOperations for Counter {
     }
 }
 
-/// What a file is on whose counter has a tally.
+/// A counter with a tally: the object behind a tallied file.
 struct Tallied {
     counter: id_table::Listed<Counter>,
     tally: Arc<Tally>,
 }
 
-impl counter::Counter for Tallied {
+impl CounterOps for Tallied {
     type Error = Error;
     type Locked<'a> = Locked<'a, ()>;
 

@@ -6,7 +6,7 @@
 //! fifo(7).
 //!
 //! The bytes are in a ring of buffers, each a page. A reader that finds it empty, or a writer that finds it full,
-//! sleeps on one of two wait queues. The rest is a question of whom to wake, and of who is there at all:
+//! sleeps on one of two wait queues. The rest decides which tasks to wake, and counts the open files:
 //!
 //! - A reader is woken when there is something in a ring that was empty, a writer when there is room in one
 //!   that was full, and no more often: with data left over nobody sleeps.
@@ -17,7 +17,7 @@
 //!   because programs rely on it.
 //!
 //! Here is what a pipe is, how one is made, and what can be done to its files. How bytes get through is in
-//! `pipe/transfer.rs`, who has a pipe open in `pipe/holders.rs`, what a user may have in pipes in
+//! `pipe/transfer.rs`, the holders of a pipe in `pipe/holders.rs`, the limits of a user's pipes in
 //! `pipe/limits.rs`, and where the names of FIFOs come from in `pipe/fifo.rs`.
 
 pub(crate) mod fifo;
@@ -95,15 +95,15 @@ pub(crate) struct Pipe {
     /// The buffers: `bufs`, `head`, `tail`, `ring_size` and `max_usage` of the card.
     #[pin]
     ring: PageRing,
-    /// Who waits for something to read, or for a partner to open a FIFO. Its lock guards who has the pipe
-    /// open: [`Holders`], and the four counts below.
+    /// Tasks that wait for something to read, or for a partner to open a FIFO. Its lock guards [`Holders`] and the
+    /// four counts below.
     #[pin]
     rd_wait: WaitQueue<Holders>,
-    /// Who waits for room to write. Its lock guards who is on it, and nothing else.
+    /// Writers that wait for room. Its lock guards its entries, and nothing else.
     #[pin]
     wr_wait: WaitQueue<()>,
-    /// How many files can read, and how many can write. They are looked at without the lock: who leaves
-    /// changes them, and then wakes under the locks of both queues.
+    /// How many files can read, and how many can write. They are looked at without the lock: a task that closes an
+    /// end changes them and then wakes under both queues' locks.
     readers: Atomic<u32>,
     writers: Atomic<u32>,
     /// How often it was opened for either: a partner who came and left still counts.
@@ -113,7 +113,7 @@ pub(crate) struct Pipe {
     edge_polled: Atomic<u32>,
     fasync_readers: FasyncQueue,
     fasync_writers: FasyncQueue,
-    /// Whether it is found by a node in a directory: who opens that waits for a partner.
+    /// Whether it is found by a node in a directory: a task that opens that waits for a partner.
     is_fifo: bool,
     tally: Option<Arc<Tally>>,
     /// Whether a read or a write has to be noted: for a FIFO's times, or for the tally.
@@ -124,7 +124,7 @@ pub(crate) struct Pipe {
 
 impl_in_table!(Pipe, id);
 
-/// The file system of the pipes' inodes: those who look at one take it for one of the kernel's.
+/// The file system of the pipes' inodes. Programs that look at one take it for one of the kernel's.
 pub(crate) struct Inodes;
 
 impl pseudo_fs::Kind for Inodes {
@@ -139,7 +139,7 @@ impl pseudo_fs::Kind for Inodes {
     }
 }
 
-// A new pipe has no other slots.
+// A new pipe uses only the slots embedded in the ring.
 const _: () = assert!(DEFAULT_PAGES <= OWN_SLOTS);
 
 impl Pipe {
@@ -273,7 +273,7 @@ impl Product for Pipe {
     }
 }
 
-/// What is noted of a read or a write.
+/// Noting reads and writes, for a FIFO's times and for the tally.
 impl Pipe {
     #[cold]
     fn note_read(&self, file: &LocalFile, taken: usize) {
@@ -299,12 +299,12 @@ impl Pipe {
 
 /// Capacity.
 impl Pipe {
-    /// The capacity in bytes.
+    /// Returns the capacity in bytes.
     fn size(&self) -> isize {
         self.ring.max_usage() as isize * BUFFER_MAX as isize
     }
 
-    /// Changes the capacity to `bytes`, rounded up to a power of two of pages. Gives what it is then.
+    /// Changes the capacity to `bytes`, rounded up to a power of two of pages. Returns the new capacity.
     ///
     /// Context: may sleep.
     ///
@@ -349,7 +349,7 @@ impl FileOperations for Pipe {
         write: fasync_writers
     });
 
-    /// Takes what is there; waits for something if nothing is.
+    /// Takes the bytes that are there; waits if there are none.
     ///
     /// C: `anon_pipe_read`, `fifo_pipe_read`.
     #[inline]
@@ -410,7 +410,7 @@ impl FileOperations for Pipe {
         if access.write {
             table.register(&self.wr_wait);
         }
-        // What happens before these looks is seen by them, what happens after finds the poller on the queue.
+        // These looks see each earlier change, and each later change finds the poller on the queue.
         let has_writers = self.has_writers();
         let state = self.ring.state();
         let mut events = PollEvents::default();
@@ -450,7 +450,7 @@ impl FileOperations for Pipe {
         }
     }
 
-    /// One line more than the original has. The factory's list tells the rest, to those who may use the factory.
+    /// One line more than the original has. The factory's list has the rest, for users who may open the factory.
     fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
         if !self.is_fifo {
             seq_print!(m, "pipe-id:\t{}\n", self.id.get());

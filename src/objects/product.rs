@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the factory has to know of a kind of object: each implements [`Product`] in its own file, and is one row of the
+//! The face of a kind of object to the factory: each implements [`Product`] in its own file, and is one row of the
 //! factory's table in `device.rs`.
 
 use crate::{
@@ -20,7 +20,7 @@ use kernel::{
     sync::{aref::ARef, Arc}, //
 };
 
-/// A kind of object that the factory makes, and tells of.
+/// A kind of object that the factory makes and lists.
 pub(crate) trait Product: InStaticTable {
     /// The upper half of its ids: one of `IPCDEMO_KIND_*`.
     const KIND: u32;
@@ -31,35 +31,36 @@ pub(crate) trait Product: InStaticTable {
     /// Whether a tally takes that ioctl, too.
     const TALLIED: bool = false;
 
-    /// What all objects of the kind are made with.
+    /// The state that all objects of the kind are made with.
     type Shop: Send + Sync + 'static;
 
-    /// Makes that, once, when the module is loaded.
+    /// Makes the shop, once, when the module is loaded.
     ///
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
     fn shop() -> Result<Self::Shop>;
 
-    /// Makes an object and gives it out, as `args` ask for. A failure leaves neither an object nor a descriptor.
+    /// Makes an object and publishes its descriptor, as `args` ask for. A failure leaves neither an object nor a
+    /// descriptor.
     ///
     /// Context: may sleep.
     fn make(shop: &Self::Shop, client: &Client, args: &UserStructPtr) -> Result;
 
-    /// Tells of the object; its id and its kind are filled in by the caller.
+    /// Returns the object's description; the caller fills in its id and its kind.
     ///
     /// Context: process context, with no lock held.
     fn describe(&self) -> ipcdemo_object;
 }
 
-/// For whom objects are made.
+/// The account and the tally that objects are made for.
 pub(crate) struct Client {
     /// The user who pays for their pages, most often.
     pub(crate) account: Account,
-    /// Where what goes through them is added up.
+    /// Adds up the objects' bytes and wake-ups, if the request came through a tally.
     pub(crate) tally: Option<Arc<Tally>>,
 }
 
-/// Gives out the file that `create` makes as a descriptor, in two steps: first all that can fail,
-/// telling the caller its number included; then the descriptor appears.
+/// Publishes the file that `create` makes as a descriptor, in two steps. The first does all that can fail, and
+/// calls `tell` to write the number to the caller's struct; in the second the descriptor appears.
 pub(crate) fn publish(
     fd_flags: u32,
     create: impl FnOnce() -> Result<ARef<File>>,

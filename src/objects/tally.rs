@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A tally: sums of what goes through the objects that were made for it.
+//! A tally: sums of the bytes and wake-ups of the objects that were made for it.
 //!
-//! Not of the cards: the originals have none. `ipcdemo exec --report` asks for one to tell what became of what it
-//! made. Objects that were made without one do not count, and take no time for it.
+//! Not of the cards: the originals have none. `ipcdemo exec --report` asks for one to report how its objects were
+//! used. Objects that were made without one do not count, and take no time for it.
 
 use crate::{
     abstractions::{
@@ -73,7 +73,7 @@ impl Tally {
         self.written.add(bytes as u64);
     }
 
-    /// Wakes those on a queue, and counts those who were woken: sleepers, and pollers of any kind.
+    /// Wakes the entries on a queue, and counts the woken ones: sleepers, and pollers of any kind.
     ///
     /// Context: as [`WaitQueue::wake`].
     pub(crate) fn wake<T>(&self, queue: &WaitQueue<T>, wake: &Wake) {
@@ -82,14 +82,14 @@ impl Tally {
         });
     }
 
-    /// As [`Tally::wake`], for who has the lock. Tells how many entries the walk came to.
+    /// As [`Tally::wake`], called with the lock held. Returns how many entries the walk came to.
     pub(crate) fn wake_locked<T>(&self, queue: &mut Locked<'_, T>, wake: &Wake) -> u32 {
         let report = queue.wake_and_report(wake);
         self.woken.add(report.woken.into());
         report.walked
     }
 
-    /// Tells the caller what the sums are.
+    /// Writes the sums to the caller's struct.
     ///
     /// Context: may sleep. Errors: those of [`UserStructPtr`].
     pub(crate) fn tell(&self, ptr: &UserStructPtr) -> Result {

@@ -3,7 +3,7 @@
 //! The waitq: a wait queue, bare, with a word for its users to agree upon.
 //!
 //! It does for user space what `wait_event` and `wake_up` do in the kernel, with everything there is to
-//! choose, and gives a receipt of what came of it. Card: wait queue. Original: `kernel/sched/wait.c`,
+//! choose, and writes a receipt of the outcome. Card: wait queue. Original: `kernel/sched/wait.c`,
 //! `include/linux/wait.h`; the word is that of futex(2).
 
 use crate::{
@@ -181,7 +181,7 @@ impl_user_struct! {
     ipcdemo_waiters_args: IPCDEMO_WAITERS_SIZE_VER0,
 }
 
-/// What a sleeper is told of the wake-up that took it. The waker writes it with the queue's lock held;
+/// The wake-up that took a sleeper, as its receipt describes it. The waker writes it with the queue's lock held;
 /// the sleeper reads it once it has left the queue, and that orders the two.
 struct Note {
     pid: Atomic<i32>,
@@ -324,7 +324,7 @@ impl Waitq {
             Verdict::Wake
         };
         let wait = described(&args)?.function(&judge);
-        // Who cannot be given a receipt must not take a wake-up.
+        // A sleeper whose receipt cannot be written must not consume a wake-up.
         let mut receipt = blank(&args);
         ptr.write(&receipt)?;
 
@@ -384,7 +384,7 @@ impl Waitq {
             wake = wake.sync();
         }
 
-        // Who cannot be given a receipt must not wake anybody.
+        // A waker whose receipt cannot be written must not wake anybody.
         ptr.write(&args)?;
 
         let mut queue = self.queue.lock();
@@ -406,8 +406,8 @@ impl Waitq {
         })
     }
 
-    /// Tells who is on the queue: all at one moment, or as many as fit. The walk ends at the first one that
-    /// does not, whatever is behind it.
+    /// Lists the entries of the queue at one moment, as many as fit. The walk ends at the first one that does not, so
+    /// the rest is not counted.
     fn waiters(&self, ptr: &UserStructPtr) -> Result {
         let mut args: ipcdemo_waiters_args = ptr.read()?;
         let array = UserArray::<ipcdemo_waiter>::new(
@@ -473,9 +473,9 @@ impl FileOperations for Waitq {
         }
     }
 
-    /// Wakes whoever is not exclusive, and one that is. The bytes do not matter.
+    /// Wakes every sleeper that is not exclusive, and one that is. The bytes do not matter.
     fn write(&self, _request: &IoRequest<'_>, from: &mut impl Source) -> Result<usize> {
-        // The report is for those who are woken: they are told how far the walk had come.
+        // The report is for the sleepers that are woken: their receipts say how far the walk had come.
         self.queue
             .lock()
             .wake_and_report(&Wake::one().key(PollEvent::In));
@@ -510,7 +510,7 @@ impl FileOperations for Waitq {
         seq_print!(m, "waitq-waiters: {}\n", waiters);
     }
 
-    /// Tells those who are left on the queue that this is the end; of the shared one it is not.
+    /// Tells the pollers that are left on the queue that this is the end, unless it is the shared queue.
     fn release(&self, _access: Access, _inode: InodeOfReleased<'_>) {
         if !self.shared {
             self.queue.lock().wake(&Wake::one().key(PollEvent::Hup));

@@ -198,7 +198,7 @@ impl Ring {
         &mut self.slots[index.slot(slots)]
     }
 
-    /// What was not taken of the first buffer that is not done with, and whether it is the last one.
+    /// Returns the rest of the first buffer that is not done with, and whether it is the last one.
     fn rest(&mut self, known: State, done: u32) -> (&[u8], bool) {
         let last = done + 1 == known.occupancy();
         let cursor = self.cursor;
@@ -211,7 +211,7 @@ impl Ring {
         (&slot.page[slot.start + cursor..end], last)
     }
 
-    /// Takes up to `len` bytes. Gives how many buffers are done with.
+    /// Takes up to `len` bytes. Returns how many buffers are done with.
     fn take(&mut self, known: State, len: usize, to: &mut Vec<u8>) -> u32 {
         let mut done = 0;
         while done < known.occupancy() && to.len() < len {
@@ -230,7 +230,7 @@ impl Ring {
         done
     }
 
-    /// Publishes what was taken. Tells whether there was more than what was known.
+    /// Publishes that the bytes were taken. Returns whether there were more than `known`.
     fn finish(&mut self, mut known: State, mut done: u32) -> bool {
         let mut more = false;
         while done < known.occupancy() {

@@ -2,9 +2,9 @@
 
 //! FIFOs: pipes that are found by a name.
 //!
-//! Card: FIFO, `fifo_open`, `wait_for_partner`. Original: `fs/pipe.c`, fifo(7). What opening one means is in
+//! Card: FIFO, `fifo_open`, `wait_for_partner`. Original: `fs/pipe.c`, fifo(7). The meaning of opening one is in
 //! `holders.rs`; here is where the nodes come from. They are a region of character devices and not misc
-//! devices: `misc_open` holds a mutex that all of those share, and whoever opens a FIFO may have to wait.
+//! devices: `misc_open` holds a mutex that all of those share, and a task that opens a FIFO may have to wait.
 
 use super::{limits::Limits, Pipe};
 use crate::{
@@ -30,7 +30,7 @@ impl_user_struct!(ipcdemo_fifo_args: IPCDEMO_FIFO_SIZE_VER0);
 /// The node that is there from the beginning.
 const FIRST: &CStr = c"ipcdemo-fifo";
 
-/// What is behind the nodes.
+/// The pipes behind the nodes.
 static NODES: NodeTable<Pipe> = NodeTable::new(IPCDEMO_FIFO_NODES_MAX);
 
 impl Nodes for Pipe {
@@ -44,7 +44,7 @@ impl Nodes for Pipe {
 pub(crate) struct Fifos {
     region: CharRegion<Pipe>,
     limits: Arc<Limits>,
-    /// The nodes that there are. Whoever adds or removes one holds the lock; to open one needs no lock.
+    /// The nodes that there are. A task that adds or removes one holds the lock; opening one needs no lock.
     #[pin]
     nodes: Mutex<KVec<Node>>,
 }
@@ -81,8 +81,8 @@ impl Fifos {
     ///
     /// Context: may sleep.
     ///
-    /// Errors: `EPERM`; `EINVAL` if that is no name or no mode; `EEXIST`; `ENOSPC` if there are as many nodes as there can
-    /// be; `ENOMEM`; those of [`UserStructPtr::read`].
+    /// Errors: `EPERM`; `EINVAL` if that is no name or no mode; `EEXIST`; `ENOSPC` if there are as many nodes as there
+    /// can be; `ENOMEM`; those of [`UserStructPtr::read`].
     pub(crate) fn make(&self, ptr: &UserStructPtr) -> Result {
         let args: ipcdemo_fifo_args = ptr.read()?;
         if !capable(Capability::SysAdmin) {
@@ -95,7 +95,7 @@ impl Fifos {
         self.add(node_name(args.name.as_bytes())?, mode)
     }
 
-    /// Removes a node. Whoever has it open keeps what is behind it.
+    /// Removes a node. Tasks that have it open keep the pipe behind it.
     ///
     /// Context: may sleep. Errors: `EPERM`; `EINVAL` if that is no name; `ENOENT`; `ENOMEM`; those of
     /// [`UserStructPtr::read`].

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who has a pipe open, and pays for it.
+//! The holders of a pipe, and the charge for its capacity.
 //!
 //! Each open file is one of the pipe's *holders*, whichever ends it opened. How a life of a FIFO begins with its
 //! first holder, and ends with the last one, is in `algorithms/holders.rs`; here is what that stands on: the lock of
@@ -35,7 +35,7 @@ use kernel::{
     },
 };
 
-/// How many files a pipe has, and what its capacity counts for.
+/// The number of a pipe's files, and the charge for its capacity.
 pub(super) type Holders = holders::Holders<Charge>;
 
 impl Openable for Pipe {
@@ -151,7 +151,7 @@ impl Pipe {
     }
 
     /// Charges the user who pays for the pipe for so many pages. While both ends of the ring are claimed that user
-    /// stays the same. Returns whether the user exceeds a limit then.
+    /// stays the same. Returns whether the user now exceeds a limit.
     pub(super) fn recharge(&self, pages: u32) -> bool {
         self.rd_wait.lock().charge.change(pages)
     }
@@ -165,37 +165,37 @@ impl Pipe {
         self.readers.load(Relaxed) != 0
     }
 
-    /// Whether somebody may write. If not, who looks at the ring after this sees all that was written.
+    /// Whether somebody may write. If this returns false, a later look at the ring sees all that was written.
     ///
-    /// The other way around a last write, and the end of its writer, could come between the two looks, and
-    /// a reader would take what it has not seen for the end.
+    /// So a reader asks this before it looks at the ring. If it looked at the ring first, a writer could write and
+    /// close between the two: the reader would then report the end of file, and miss those bytes.
     #[inline]
     pub(super) fn has_writers(&self) -> bool {
         // Pairs with the release in `sub`.
         self.writers.load(Acquire) != 0
     }
 
-    /// Adds to one of the counts that `rd_wait`'s lock guards. Gives the sum.
+    /// Increments a count that `rd_wait`'s lock guards. Returns the sum.
     fn add(_lock: &mut Guard<'_, Holders>, count: &Atomic<u32>) -> u32 {
         let sum = count.load(Relaxed).wrapping_add(1);
         count.store(sum, Relaxed);
         sum
     }
 
-    /// Takes one from one of the counts that `rd_wait`'s lock guards. Gives what is left.
+    /// Decrements a count that `rd_wait`'s lock guards. Returns the remaining count.
     fn sub(lock: &mut Guard<'_, Holders>, count: &Atomic<u32>) -> u32 {
         let left = count.load(Relaxed).wrapping_sub(1);
         Self::set(lock, count, left, false);
         left
     }
 
-    /// Sets one of the counts that `rd_wait`'s lock guards. Who then looks without `wr_wait`'s lock whether
-    /// anybody is on that queue has to say so.
+    /// Sets a count that `rd_wait`'s lock guards. `looks` must be true if the caller then tests `wr_wait` without its
+    /// lock.
     #[inline]
     fn set(_lock: &mut Guard<'_, Holders>, count: &Atomic<u32>, left: u32, looks: bool) {
-        // Pairs with the acquire in `has_writers`: who sees it sees what was written before. Full, it pairs with the
-        // barrier in `Wait::announce` (src/abstractions/wait_queue/wait.rs), too: who is put on the queue after
-        // the look sees it.
+        // Pairs with the acquire in `has_writers`: a reader that sees the new count also sees all earlier writes.
+        // `Full` pairs with the barrier in `Wait::announce` (src/abstractions/wait_queue/wait.rs), too: a writer that
+        // queues itself after our test of the queue sees the new count.
         if looks {
             count.xchg(left, Full);
         } else {
@@ -205,8 +205,8 @@ impl Pipe {
 
     /// Sleeps until somebody has opened the other end since, whether they are still there or not.
     ///
-    /// Nothing is lost between the look at the count and going to sleep: both are under the lock that who
-    /// opens holds to change the count and to wake.
+    /// No wake-up is lost between the look at the count and going to sleep: both happen under the lock, and a task that
+    /// opens the other end holds it to change the count and to wake.
     ///
     /// C: `wait_for_partner`.
     fn wait_for_partner(holders: &mut Guard<'_, Holders>, counter: &Atomic<u32>) -> Result {
@@ -218,7 +218,7 @@ impl Pipe {
         }
     }
 
-    /// Opens an end, or both. What is refused or interrupted leaves no count behind, but that somebody came.
+    /// Opens an end, or both. A refused or interrupted open undoes its counts, except `r_counter` and `w_counter`.
     fn open_ends(&self, opening: &Opening<'_>) -> Result {
         let mut holders = self.rd_wait.lock();
         match opening.access() {
@@ -268,7 +268,7 @@ impl Pipe {
                 read: true,
                 write: true,
             } => {
-                // This never blocks: whoever has both ends can at least talk to itself.
+                // This never blocks: a task that has both ends can at least talk to itself.
                 Self::add(&mut holders, &self.r_counter);
                 Self::add(&mut holders, &self.w_counter);
                 let first_reader = Self::add(&mut holders, &self.readers) == 1;
@@ -285,8 +285,7 @@ impl Pipe {
         }
     }
 
-    /// Closes an end, or both, and takes the file away. Tells those on the other side if nobody is left on this
-    /// one.
+    /// Closes an end, or both, and takes the file away. Wakes the tasks at the other end if nobody is left at this one.
     ///
     /// C: `pipe_release`.
     #[inline(always)]
@@ -294,7 +293,7 @@ impl Pipe {
         let mut holders = self.rd_wait.lock();
         let readers = self.readers.load(Relaxed) - u32::from(access.read);
         let writers = self.writers.load(Relaxed) - u32::from(access.write);
-        // Who is at the other end, and alone now, has to hear of it.
+        // Tasks at the other end must learn that nobody is left at this one.
         let alone = (readers == 0) != (writers == 0);
         if access.read {
             Self::set(&mut holders, &self.readers, readers, alone);

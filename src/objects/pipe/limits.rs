@@ -45,18 +45,18 @@ pub(crate) struct Values {
     pub(crate) user_pages_hard: u64,
 }
 
-/// The limits, and what each user has.
+/// The limits, and the pages of each user.
 #[pin_data]
 pub(crate) struct Limits {
     max_size: Atomic<u32>,
     user_pages_soft: Atomic<u64>,
     user_pages_hard: Atomic<u64>,
-    /// The users who have pipes, or an [`Account`], by number. Its lock guards who is in it.
+    /// The users who have pipes, or an [`Account`], by number. Its lock guards the set of users.
     #[pin]
     users: XArray<Arc<User>>,
 }
 
-/// What a user has.
+/// A user's pages and accounts.
 struct User {
     uid: u32,
     limits: Arc<Limits>,
@@ -67,7 +67,7 @@ struct User {
 }
 
 impl User {
-    /// Replaces `old` pages by `new`. Gives how many there are then.
+    /// Replaces `old` pages by `new`. Returns the user's pages after that.
     fn account(&self, old: u32, new: u32) -> u64 {
         let difference = u64::from(new).wrapping_sub(old.into());
         self.pages
@@ -75,7 +75,7 @@ impl User {
             .wrapping_add(difference)
     }
 
-    /// How many pages the user has.
+    /// Returns how many pages the user has.
     fn pages(&self) -> u64 {
         self.pages.load(Relaxed)
     }
@@ -145,7 +145,7 @@ impl Account {
         }
     }
 
-    /// For who holds the lock of the users.
+    /// Called with the lock of the users held.
     fn of(user: Arc<User>) -> Self {
         user.accounts.add(1, Relaxed);
         Self(user)
@@ -232,7 +232,8 @@ impl Limits {
         )
     }
 
-    /// Tells what the limits are, after those that are to be changed were. A caller that cannot be told changes nothing.
+    /// Applies the requested changes and reports the resulting limits. If the report cannot be written, nothing is
+    /// changed.
     ///
     /// Context: may sleep. Errors: `EPERM`; `EINVAL` if there is no such capacity; those of [`UserStructPtr`].
     pub(crate) fn tell(&self, ptr: &UserStructPtr) -> Result {
@@ -314,7 +315,7 @@ impl Limits {
     }
 }
 
-/// What a pipe counts for.
+/// The pages that a user is charged for one pipe.
 pub(crate) struct Charge {
     user: Arc<User>,
     pages: u32,
@@ -330,7 +331,7 @@ impl Drop for Idle {
 }
 
 impl Charge {
-    /// How many pages it is.
+    /// Returns how many pages it is.
     pub(super) fn pages(&self) -> u32 {
         self.pages
     }
@@ -340,14 +341,14 @@ impl Charge {
         &self.user.limits
     }
 
-    /// Makes it so many pages. Gives how many the user has then.
+    /// Changes the charge to `pages`. Returns how many pages the user now has.
     #[inline]
     fn replace(&mut self, pages: u32) -> u64 {
         let before = replace(&mut self.pages, pages);
         self.user.account(before, pages)
     }
 
-    /// Makes it so many pages. Tells whether the user is above a limit then.
+    /// Changes the charge to `pages`. Returns whether the user now exceeds a limit.
     ///
     /// Context: any.
     pub(super) fn change(&mut self, pages: u32) -> bool {
@@ -355,13 +356,13 @@ impl Charge {
         self.limits().is_above_soft(sum) || self.limits().is_above_hard(sum)
     }
 
-    /// What comes of a pipe that was not made in the end.
+    /// Gives the charge back for a pipe that could not be made.
     #[cold]
     fn undo(&mut self) {
         drop(self.uncharge());
     }
 
-    /// Makes it nothing.
+    /// Changes the charge to nothing. Returns the user if nothing else is left of it.
     ///
     /// Context: any.
     #[inline]

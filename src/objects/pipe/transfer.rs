@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How bytes go into a pipe and come out: who sleeps, who is woken, reading, and writing.
+//! How bytes go into a pipe and come out: sleeping, waking, reading, and writing.
 //!
 //! A read or a write first tries to do without sleeping, on a path that is inlined into the call of the VFS.
 //! Only a task that finds the ring empty, or full, goes on out of line.
@@ -28,7 +28,7 @@ use kernel::{
     sync::atomic::Relaxed,
 };
 
-/// What a waker does next.
+/// The waker's next step.
 #[derive(Clone, Copy)]
 enum Waker {
     /// It goes on.
@@ -48,14 +48,14 @@ impl Waker {
 
 /// Waking and sleeping.
 impl Pipe {
-    /// Wakes one who waits for something to read, and calls all pollers.
+    /// Wakes one task that waits for something to read, and calls all pollers.
     #[inline(never)]
     fn wake_reader(&self, waker: Waker) {
         let event = PollEvent::In | PollEvent::RdNorm;
         self.wake(&self.rd_wait, &waker.wake_one().key(event));
     }
 
-    /// Wakes one who waits for room, and calls all pollers.
+    /// Wakes one task that waits for room, and calls all pollers.
     #[inline(never)]
     fn wake_writer(&self, waker: Waker) {
         let event = PollEvent::Out | PollEvent::WrNorm;
@@ -93,7 +93,7 @@ impl Pipe {
 
     /// Sleeps until a read would not.
     ///
-    /// Who waits exclusively is one of those a wake-up counts, and has to wake the next when it is done.
+    /// A wake-up counts an exclusive waiter, which must wake the next one when it is done.
     ///
     /// The look at the ring comes after going on the queue, with a full barrier between; a writer publishes,
     /// which is a full barrier, and then looks at the queue.
@@ -119,7 +119,8 @@ impl Pipe {
 
 /// Reading.
 impl Pipe {
-    /// Takes what there is, up to what `to` has room for. Gives the error that ended it, if one did.
+    /// Takes the bytes that are there, as many as `to` has room for. Fails with the error that ended it, if one did:
+    /// `taken` counts the bytes before it.
     #[inline(always)]
     fn take(
         &self,
@@ -179,6 +180,7 @@ impl Pipe {
         let mut taken = 0;
         let mut slept = false;
         let (result, before) = loop {
+            // Before the ring is looked at: see `has_writers`.
             let may_come = self.has_writers();
             let read = self
                 .ring
@@ -204,7 +206,7 @@ impl Pipe {
         }
     }
 
-    /// Waits until there is something to read, or nothing to come, if it may. Tells whether it did.
+    /// Waits until there is something to read, or nothing to come, if the request may wait. Returns whether it slept.
     ///
     /// Errors: `EAGAIN` if it may not, and something may come; `ERESTARTSYS` if a signal came.
     #[inline(never)]
@@ -219,7 +221,7 @@ impl Pipe {
         Ok(false)
     }
 
-    /// Tells others what a read has changed. `before` is what there was when it made room, if it did.
+    /// Wakes and notifies others after a read. `before` is the state in which the read made room, if it did.
     #[inline(always)]
     fn after_read(&self, before: Option<State>, slept: bool) {
         let wake_writer = before.is_some_and(|state| state.is_full(self.ring.max_usage()));
@@ -251,7 +253,7 @@ enum Ended {
 }
 
 impl Pipe {
-    /// Adds what there is room for: to the last buffer first, at the beginning of a write, and then in new
+    /// Adds as many bytes as there is room for: to the last buffer first, at the beginning of a write, and then in new
     /// ones.
     #[inline(always)]
     fn add_to(
@@ -285,7 +287,7 @@ impl Pipe {
         Ended::Complete
     }
 
-    /// Nobody will read this.
+    /// Ends a write that has no reader.
     #[cold]
     fn broken(request: IoRequest<'_>) -> Ended {
         if !request.no_signal() {
@@ -294,7 +296,8 @@ impl Pipe {
         Ended::Failed(EPIPE)
     }
 
-    /// Adds what there is room for now, at the beginning of a write or later. Gives what was published, too.
+    /// Adds as many bytes as there is room for now, at the beginning of a write or later. Returns how that ended, and
+    /// the state in which the bytes were published.
     #[inline(always)]
     fn write_once(
         &self,
@@ -338,7 +341,7 @@ impl Pipe {
         }
     }
 
-    /// Goes on where there was no room, once there is some. `published` is what the last turn did.
+    /// Goes on where there was no room, once there is some. `published` comes from the last turn.
     ///
     /// Apart, and for a source of any kind, so that the compiler sees in a write no more than one turn.
     #[cold]
@@ -352,8 +355,8 @@ impl Pipe {
     ) -> (Ended, Option<Published>, usize, bool) {
         let mut slept = false;
         loop {
-            // If readers took something before they could see the ring full they told nobody of the room, and
-            // who waits for the edge after a short write would wait for ever.
+            // Readers that took bytes before the ring looked full woke nobody. A poller that waits for that edge would
+            // then sleep forever.
             let filled = published.is_none_or(|it| it.filled(self.ring.max_usage()));
             if filled && request.is_nonblocking() {
                 return (Ended::Failed(EAGAIN), published, added, slept);
@@ -378,7 +381,7 @@ impl Pipe {
         }
     }
 
-    /// Tells others what a write has changed.
+    /// Wakes and notifies others after a write.
     #[inline(always)]
     fn after_write(&self, was_empty: bool, slept: bool) {
         let wake_reader = was_empty || self.edge_polled.load(Relaxed) != 0;
@@ -396,8 +399,8 @@ impl Pipe {
 
 /// Giving pages away.
 impl Pipe {
-    /// Gives the pages of what there is to a pipe of the kernel's, up to `len` bytes. Gives the error that
-    /// ended it, if one did.
+    /// Gives the pages that are there to a pipe of the kernel's, up to `len` bytes. Fails with the error that ended it,
+    /// if one did: `moved` counts the bytes before it.
     fn give(
         reader: &mut Reader<'_>,
         pipe: &mut SplicePipe<'_>,
@@ -414,10 +417,10 @@ impl Pipe {
         Ok(())
     }
 
-    /// Gives the pages of what is there to a pipe of the kernel's, without copying.
+    /// Gives the pages that are there to a pipe of the kernel's, without copying.
     ///
-    /// That pipe's lock is held, so that whatever sleeps lets go of it first; and nothing of ours is held
-    /// while it is taken again, which whoever splices the other way has.
+    /// Called with that pipe's lock held, which is let go of before anything sleeps. Hold none of our locks while it is
+    /// retaken: a task that splices the other way may hold ours and want it.
     ///
     /// C: `splice_pipe_to_pipe` in `fs/splice.c`.
     pub(super) fn splice_to(
@@ -451,7 +454,7 @@ impl Pipe {
                     }
                     return Ok(moved);
                 }
-                // It was filled while it was not locked.
+                // The kernel's pipe was filled while it was not locked.
                 Err(error) if error == EAGAIN && !nonblock => {
                     pipe.wait_for_room()?;
                     continue;
