@@ -26,10 +26,10 @@ shell: ## a prompt inside the VM, with the module loaded; KERNEL=stock, small or
 soak: ## what is too long for 'make test'; S='random mutations' names parts
 	@scripts/soak $(S)
 
-bench: ## the module against the kernel's own; B='--setting wall pipe/' narrows, BASE=old.json tells what moved
+bench: ## the module against the kernel's own; B='--setting wall pipe/' narrows, BASE=old.json shows what moved
 	@scripts/bench $(if $(BASE),--base '$(BASE)') $(B)
 
-profile: ## in which of the kernel's functions an operation's instructions are; B='counter/write, epoll' names it
+profile: ## which kernel functions an operation spends its instructions in; B='counter/write, epoll' names it
 	@scripts/bench --profile '$(B)'
 
 debug-test: ## the tests on the debug kernel: KASAN, lockdep, kmemleak, fault injection
@@ -41,7 +41,7 @@ coverage: ## what of the original's source the tests reach; FILE=fs/eventfd.c an
 mutations: ## break the module in each way that tests/mutations/ lists, and see its test go red; M=ring narrows
 	@scripts/mutations $(M)
 
-check: ## formatting, clippy, rustdoc, shellcheck, checkpatch, and whether the mutations apply
+check: ## formatting, clippy, rustdoc, shellcheck, checkpatch, unsafe, rooms, docs/kernel.md; whether mutations and other patches apply
 	@scripts/check
 
 # With the user's own kernel and tools: KDIR=DIR, LLVM=1 and what else Kbuild takes.

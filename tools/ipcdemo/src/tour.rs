@@ -115,7 +115,7 @@ fn semaphore(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
 }
 
 fn sleeping_reader(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
-    stage.title("Who reads an empty counter sleeps");
+    stage.title("A reader of an empty counter sleeps");
     stage.explain("The kernel takes the reader off the CPU and puts an entry on the counter's");
     stage.explain("wait queue. A write walks the queue and makes runnable whom it finds.");
     let counter = factory.counter(0, CounterFlags::CLOEXEC)?;
@@ -145,7 +145,7 @@ fn sleeping_reader(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
 }
 
 fn sleeping_writer(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
-    stage.title("Who writes more than fits sleeps too");
+    stage.title("A writer of more than fits sleeps too");
     stage.explain("The count ends at 2^64 - 2. A write that would pass it waits for a read.");
     let counter = factory.counter(0, CounterFlags::CLOEXEC)?;
     counter.write(FULL)?;
