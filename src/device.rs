@@ -79,15 +79,15 @@ macro_rules! products {
             }
         };
 
-        /// The shop of each kind.
-        struct Shops {
-            $($module: <$object as Product>::Shop,)*
+        /// The resources of each kind.
+        struct Resources {
+            $($module: <$object as Product>::Resources,)*
         }
 
-        impl Shops {
+        impl Resources {
             fn open() -> Result<Self> {
                 Ok(Self {
-                    $($module: $object::shop()?,)*
+                    $($module: $object::open_resources()?,)*
                 })
             }
         }
@@ -98,7 +98,7 @@ macro_rules! products {
             fn make(&self, wanted: Request, args: &UserStructPtr) -> Option<Result> {
                 $(
                     if wanted == const { request($object::MAKE) } {
-                        return Some(self.make_one::<$object>(&self.factory.shops.$module, args));
+                        return Some(self.make_one::<$object>(&self.factory.resources.$module, args));
                     }
                 )*
                 None
@@ -179,7 +179,7 @@ const LIST: Request = request(IPCDEMO_IOC_LIST);
 
 /// The factory. The objects that it makes live on their own.
 struct Factory {
-    shops: Shops,
+    resources: Resources,
     tallies: AnonFiles,
     limits: Arc<Limits>,
     fifos: Arc<Fifos>,
@@ -193,7 +193,7 @@ impl Factory {
         let factory = Self {
             fifos: Fifos::new(&limits)?,
             limits,
-            shops: Shops::open()?,
+            resources: Resources::open()?,
             tallies: AnonFiles::new(c"[ipcdemo-tally]")?,
         };
         Ok(Arc::new(factory, GFP_KERNEL)?)
@@ -227,11 +227,11 @@ impl Maker {
     }
 
     #[inline(always)]
-    fn make_one<T: Product>(&self, shop: &T::Shop, args: &UserStructPtr) -> Result {
+    fn make_one<T: Product>(&self, resources: &T::Resources, args: &UserStructPtr) -> Result {
         if !T::TALLIED && self.client.tally.is_some() {
             return Err(ENOTTY);
         }
-        T::make(shop, &self.client, args)
+        T::make(resources, &self.client, args)
     }
 
     /// Answers every other request to the factory, or to a tally.

@@ -119,9 +119,9 @@ impl Product for Counter {
     const KIND: u32 = IPCDEMO_KIND_COUNTER;
     const MAKE: u32 = IPCDEMO_IOC_COUNTER;
     const TALLIED: bool = true;
-    type Shop = AnonFiles;
+    type Resources = AnonFiles;
 
-    fn shop() -> Result<AnonFiles> {
+    fn open_resources() -> Result<AnonFiles> {
         AnonFiles::new(c"[ipcdemo-counter]")
     }
 

@@ -109,9 +109,9 @@ impl_user_struct!(ipcdemo_null_args: IPCDEMO_NULL_SIZE_VER0);
 impl Product for Null {
     const KIND: u32 = IPCDEMO_KIND_NULL;
     const MAKE: u32 = IPCDEMO_IOC_NULL;
-    type Shop = AnonFiles;
+    type Resources = AnonFiles;
 
-    fn shop() -> Result<AnonFiles> {
+    fn open_resources() -> Result<AnonFiles> {
         AnonFiles::new(c"[ipcdemo-null]")
     }
 

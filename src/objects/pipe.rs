@@ -230,9 +230,9 @@ impl Product for Pipe {
     const KIND: u32 = IPCDEMO_KIND_PIPE;
     const MAKE: u32 = IPCDEMO_IOC_PIPE;
     const TALLIED: bool = true;
-    type Shop = PseudoFs<Inodes>;
+    type Resources = PseudoFs<Inodes>;
 
-    fn shop() -> Result<PseudoFs<Inodes>> {
+    fn open_resources() -> Result<PseudoFs<Inodes>> {
         PseudoFs::mount()
     }
 

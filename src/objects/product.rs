@@ -31,19 +31,19 @@ pub(crate) trait Product: InStaticTable {
     /// Whether a tally takes that ioctl, too.
     const TALLIED: bool = false;
 
-    /// The state that all objects of the kind are made with.
-    type Shop: Send + Sync + 'static;
+    /// The resources that all objects of the kind are made with.
+    type Resources: Send + Sync + 'static;
 
-    /// Makes the shop, once, when the module is loaded.
+    /// Makes them, once, when the module is loaded.
     ///
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
-    fn shop() -> Result<Self::Shop>;
+    fn open_resources() -> Result<Self::Resources>;
 
     /// Makes an object and publishes its descriptor, as `args` ask for. A failure leaves neither an object nor a
     /// descriptor.
     ///
     /// Context: may sleep.
-    fn make(shop: &Self::Shop, client: &Client, args: &UserStructPtr) -> Result;
+    fn make(resources: &Self::Resources, client: &Client, args: &UserStructPtr) -> Result;
 
     /// Returns the object's description; the caller fills in its id and its kind.
     ///

@@ -142,9 +142,9 @@ impl Waitq {
 impl Product for Waitq {
     const KIND: u32 = IPCDEMO_KIND_WAITQ;
     const MAKE: u32 = IPCDEMO_IOC_WAITQ;
-    type Shop = AnonFiles;
+    type Resources = AnonFiles;
 
-    fn shop() -> Result<AnonFiles> {
+    fn open_resources() -> Result<AnonFiles> {
         AnonFiles::new(c"[ipcdemo-waitq]")
     }
 
