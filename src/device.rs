@@ -58,7 +58,7 @@ macro_rules! products {
     ($($module:ident::$object:ident,)*) => {
         $(use objects::$module::$object;)*
 
-        // A number tells the request: the one that is compared first would answer both.
+        // `make` and `manage` answer all of these. With one number for two, the first comparison would answer both.
         const _: () = {
             let requests = [
                 $($object::MAKE,)*

@@ -2,8 +2,8 @@
 
 //! Kernel facilities that the kernel crate has no safe wrapper for yet.
 //!
-//! The only room of the module where `unsafe` is written; two of its macros bring what they need of it into an
-//! object's file. Each file is one facility, written as a patch for the kernel crate would be, and knows nothing of IPC.
+//! The only room of the module where `unsafe` is written; `impl_in_table!` and `fasync_fields!` expand to some in
+//! an object's file. Each file is one facility, written as a patch for the kernel crate would be, and knows nothing of IPC.
 
 pub(crate) mod memory;
 pub(crate) mod module;

@@ -176,7 +176,8 @@ impl<T> WaitQueue<T> {
     #[inline(always)]
     pub(crate) fn locked<R: Send>(&self, f: impl FnOnce(&mut Locked<'_, T>) -> R + Send) -> R {
         // SAFETY: A guard is not `Send`, so that `f` neither brings one along nor returns one. One that it forgets leaves
-        // its queue locked for good, so that nobody else comes to what is guarded.
+        // that queue locked for good, and interrupts counted as off when they are not: a deadlock, as with any lock whose
+        // guard is forgotten.
         unsafe { self.locked_unchecked(f) }
     }
 

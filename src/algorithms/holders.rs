@@ -40,7 +40,7 @@ pub struct Holders<C> {
 }
 
 impl<C> Holders<C> {
-    /// Those of a pipe that has so many files from the beginning.
+    /// Returns the holders of a new pipe with so many files.
     #[inline]
     pub fn new(files: u32, charge: C) -> Self {
         Self { files, charge }
@@ -48,10 +48,11 @@ impl<C> Holders<C> {
 }
 
 /// The holders that are left when a file is taken away.
+#[must_use]
 pub enum Left<I> {
-    /// Others have it open, too.
+    /// Others have the pipe open, too.
     Others,
-    /// Nobody has, nor is anything inside.
+    /// Nobody has it open, and it is empty.
     Nobody(Option<I>),
     /// It was not taken away: it is the last one, and there may be something inside. [`clear_in_turn`] has to
     /// follow.
@@ -137,7 +138,8 @@ pub fn join<P: Held>(pipe: &P) -> Result<(), P::Error> {
     let account = pipe.account()?;
     pipe.both(|both| {
         let mut charge = pipe.charge(&account)?;
-        // Another task may have begun a life while this one waited. With the claims held nobody else begins one.
+        // Another task may have begun a life while this one waited. With the claims held nobody else begins one,
+        // nor ends the present one.
         if pipe.lock().files == 0 && P::slots(&charge) != pipe.max_usage() {
             pipe.resize(both, P::slots(&charge))?;
         }

@@ -555,7 +555,7 @@ fn a_killed_task_is_no_holder() {
 }
 
 #[test]
-fn each_rule_of_the_holders_is_needed() {
+fn all_that_the_holders_stand_on_is_needed() {
     IN_PASSING.fails(HolderFault::PristineThoughClaimed, CAPACITY);
     REOPENED.fails(HolderFault::NotCleared, EARLIER);
     IN_PASSING.fails(HolderFault::ChargeKept, LEFT);

@@ -69,7 +69,7 @@ use crate::{
     },
 };
 use kernel::{
-    bindings::{PIPEFS_MAGIC, S_IFIFO},
+    bindings::PIPEFS_MAGIC,
     fs::{
         file::{flags, FileDescriptorReservation},
         File, LocalFile,
@@ -130,7 +130,6 @@ pub(crate) struct Inodes;
 impl pseudo_fs::Kind for Inodes {
     const NAME: &'static CStr = c"ipcdemo_pipefs";
     const MAGIC: u32 = PIPEFS_MAGIC;
-    const FILE_TYPE: u32 = S_IFIFO;
     const LABEL: &'static CStr = c"pipe";
 
     fn fs_type() -> &'static FsType<Self> {

@@ -262,7 +262,8 @@ impl PageRing {
         f: impl FnOnce(&mut Reader<'_>) -> R,
     ) -> Result<(R, Option<State>)> {
         let known = self.claim(Side::Read, Patience::Killable)?;
-        Ok(self.with_tail(known, f))
+        // SAFETY: The claim was just taken.
+        Ok(unsafe { self.with_tail(known, f) })
     }
 
     /// As [`PageRing::read`], but if there is nothing to read, and no other reader at work, `f` is not run.
@@ -275,7 +276,8 @@ impl PageRing {
     ) -> Result<Option<(R, Option<State>)>> {
         let turn = self.turn(Side::Read, Patience::Killable);
         let known = self.word.claim_filled(&turn)?;
-        Ok(known.map(|known| self.with_tail(known, f)))
+        // SAFETY: The claim was just taken.
+        Ok(known.map(|known| unsafe { self.with_tail(known, f) }))
     }
 
     /// As [`PageRing::read`], if no other reader has the tail.
@@ -286,7 +288,8 @@ impl PageRing {
         f: impl FnOnce(&mut Reader<'_>) -> R,
     ) -> Option<(R, Option<State>)> {
         let known = self.word.try_claim(Side::Read)?;
-        Some(self.with_tail(known, f))
+        // SAFETY: The claim was just taken.
+        Some(unsafe { self.with_tail(known, f) })
     }
 
     /// Runs `f` with the head claimed; waits while another writer has it. Then publishes the bytes that `f` added,
@@ -344,14 +347,19 @@ impl PageRing {
         result
     }
 
+    /// Runs `f` with the tail, and lets go of it.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken the readers' claim, when the word's state was `known`, and gives it up.
     #[inline(always)]
-    fn with_tail<R>(
+    unsafe fn with_tail<R>(
         &self,
         known: State,
         f: impl FnOnce(&mut Reader<'_>) -> R,
     ) -> (R, Option<State>) {
         let mut pages = Pages::new();
-        // SAFETY: The claim was just taken, and is the reader's from here on.
+        // SAFETY: By the function's requirements.
         let mut reader = unsafe { Reader::new(self, known, &mut pages) };
         let result = f(&mut reader);
         // SAFETY: It goes out of scope here.

@@ -40,13 +40,14 @@ pub(crate) trait Nodes: Openable {
     fn nodes() -> &'static NodeTable<Self>;
 }
 
-/// A table of objects and their devices. An id is a minor number and one.
+/// A table of objects and their devices. An id is the minor number plus 1.
 ///
 /// Nobody else has access to it: a device's number stays its own for as long as the device is there.
 pub(crate) struct NodeTable<T: Nodes>(IdTable<Behind<T>>);
 
 impl<T: Nodes> NodeTable<T> {
-    /// Returns a table with room for `max` devices, at least one.
+    /// Returns a table with room for `max` devices, at least one. Panics if there cannot be so many: call it in a const
+    /// context.
     pub(crate) const fn new(max: u32) -> Self {
         Self(IdTable::with_max(max))
     }

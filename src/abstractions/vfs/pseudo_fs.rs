@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! File systems that nobody can mount, of inodes that are in no folder and have an object each. The kernel's own pipes
-//! and sockets live in such ones.
+//! live in such a one.
+//!
+//! All inodes are FIFOs to the kernel, as it expects nothing but files of these: pages of a regular file's, other inodes of a
+//! folder's, and of `S_IFSOCK` that the inode is part of a `struct socket_alloc` (`netlink_getsockbyfd`,
+//! `unix_get_socket`).
 //!
 //! A file system stays mounted while there is a [`PseudoFs`]. That should last as long as the module is loaded: mounting
 //! it for each object would have each close wait for a grace period. Each of these keeps the module loaded, as it leads to
@@ -45,11 +49,8 @@ pub(crate) trait Kind: Sized + 'static {
     /// The name of its type.
     const NAME: &'static CStr;
 
-    /// What statfs(2) returns as its `f_type`.
+    /// What statfs(2) returns as its `f_type`. Not `SOCKFS_MAGIC`: Smack takes the inodes for sockets' then.
     const MAGIC: u32;
-
-    /// What stat(2) returns as the type of its inodes: `S_IFIFO` or 0, as anonymous inodes have it.
-    const FILE_TYPE: u32;
 
     /// `/proc/PID/fd` shows its files as `LABEL:[INODE]`.
     const LABEL: &'static CStr;
@@ -71,6 +72,7 @@ unsafe impl<K> Sync for FsType<K> {}
 impl<K: Kind> FsType<K> {
     /// Returns the type of `K`'s file systems.
     pub(crate) const fn new() -> Self {
+        assert!(K::MAGIC != kernel::bindings::SOCKFS_MAGIC);
         let fs_type = kernel::bindings::file_system_type {
             name: K::NAME.to_bytes_with_nul().as_ptr(),
             init_fs_context: Some(Self::init_fs_context),
@@ -314,19 +316,6 @@ impl<K: Kind> Drop for PseudoFs<K> {
     }
 }
 
-/// Returns the type of a kind's inodes.
-///
-/// Of inodes of other types the kernel expects more than files. An inode with `S_IFSOCK` is part of a `struct
-/// socket_alloc` to it (`netlink_getsockbyfd`, `unix_get_socket`), as is one of a file system with the magic number of
-/// sockets to Smack.
-const fn file_type<K: Kind>() -> kernel::bindings::umode_t {
-    use kernel::bindings::{SOCKFS_MAGIC, S_IFIFO};
-
-    assert!(matches!(K::FILE_TYPE, S_IFIFO | 0));
-    assert!(K::MAGIC != SOCKFS_MAGIC);
-    K::FILE_TYPE as kernel::bindings::umode_t
-}
-
 /// Makes an inode for `object`.
 ///
 /// C: `get_pipe_inode` in `fs/pipe.c`.
@@ -349,7 +338,7 @@ fn new_inode<K: Kind, H: Holder<Object: Openable>>(
     unsafe {
         (*raw).__bindgen_anon_3.i_fop = InodeVtable::<H>::file_operations();
         (*raw).i_private = object.into_foreign();
-        (*raw).i_mode |= const { file_type::<K>() };
+        (*raw).i_mode |= kernel::bindings::S_IFIFO as kernel::bindings::umode_t;
         (*raw).i_flags = 0;
     }
     Ok(inode)

@@ -236,7 +236,7 @@ unsafe impl Source for IovIterSource<'_> {
 /// Calls `copy` for a chunk at a time until `len` bytes are copied, it meets a bad address, or the task has a signal
 /// pending: a request may be as long as 2 GiB. Returns how many bytes were copied.
 ///
-/// `copy` may copy less than it is asked to, or nothing, if there is a bad address.
+/// `copy` may copy less than it is asked to, or nothing, if there is a bad address; not more. `chunk` is not 0.
 ///
 /// Context: may sleep. Errors: `EFAULT` if nothing was copied.
 pub(crate) fn in_chunks(
@@ -251,8 +251,7 @@ pub(crate) fn in_chunks(
     rest_in_chunks(len, chunk, copied, copy)
 }
 
-/// As [`in_chunks`], after a first chunk that was not all. Out of line, so that the benchmark's fast path does not pay
-/// for it.
+/// As [`in_chunks`], if the first chunk did not copy all bytes. Out of line, to keep the common case short.
 #[cold]
 fn rest_in_chunks(
     len: usize,

@@ -86,7 +86,6 @@ struct Probes;
 impl Kind for Probes {
     const NAME: &'static CStr = c"ipcdemo-kunit";
     const MAGIC: u32 = 0x1234_5678;
-    const FILE_TYPE: u32 = 0;
     const LABEL: &'static CStr = c"probe";
 
     fn fs_type() -> &'static FsType<Self> {
@@ -178,7 +177,7 @@ mod tests {
         assert!(inode(&read) == inode(&write));
         // SAFETY: The inode is valid as long as the files are open.
         let (mode_of_inode, ino) = unsafe { ((*inode(&read)).i_mode, (*inode(&read)).i_ino) };
-        assert_eq!(u32::from(mode_of_inode), Probes::FILE_TYPE | 0o600);
+        assert_eq!(u32::from(mode_of_inode), kernel::bindings::S_IFIFO | 0o600);
         // SAFETY: As above: the inode has its super block.
         let magic = unsafe { (*(*inode(&read)).i_sb).s_magic };
         assert_eq!(magic, Probes::MAGIC as c_ulong);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a test needs beside the queue: entries of C code, poll tables, and threads on another CPU.
+//! Entries of C code, poll tables, and threads on another CPU, for the tests of the queue.
 
 use crate::abstractions::wait_queue::WaitQueue;
 use crate::{
@@ -163,12 +163,16 @@ unsafe extern "C" fn queue_foreign(
 ) {
     // SAFETY: By the function's requirements, the table is the first field of a `repr(C)` struct.
     let foreign = unsafe { (*table.cast::<Table<'_>>()).foreign };
+    if !foreign.head.get().is_null() {
+        // There is one entry, for the first queue.
+        return;
+    }
     foreign.head.set(head);
     // SAFETY: `head` is valid, and the entry on no queue.
     unsafe { kernel::bindings::add_wait_queue(head, foreign.entry.get()) };
 }
 
-/// What can be opened, and no more.
+/// An object whose files do nothing.
 struct Nothing;
 
 #[vtable]
@@ -176,8 +180,8 @@ impl FileOperations for Nothing {
     const SEEK: Seek = Seek::Refused;
 }
 
-/// Runs `act` while somebody polls `object`, which is told a file that can be read and written. Tells
-/// how often the poller was called, and the last key.
+/// Runs `act` while a poller is on the first queue that `object` registers for a file that can be read and written.
+/// Returns how often the poller was called, and the last key.
 pub(crate) fn while_polled<T: FileOperations>(
     object: &T,
     act: impl FnOnce(),
