@@ -4,6 +4,7 @@
 //!
 //! A page has few bytes, each of which stands for many, and a batch is one buffer. Each is watched by itself, and so is each
 //! field of a slot: loom reports a task that touches one while another may be using it.
+//! The file is long, because it has the reader, the writer and both claims, which all share the watched cells.
 //! Left out are sealed buffers, a mark in the slot like others, and what fails for want of memory.
 
 use super::{loom_runs::seen, Fault, Head, Killed, Task, Visitor, Whom};

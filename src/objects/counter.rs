@@ -342,7 +342,8 @@ impl FileOperations for Counter {
     }
 }
 
-/// A counter with a tally: the object behind a tallied file.
+/// A counter with a tally: the object behind a tallied file. A pipe has an `Option` of one instead; here that costs 21
+/// instructions of each write.
 struct Tallied {
     counter: id_table::Listed<Counter>,
     tally: Arc<Tally>,
