@@ -58,23 +58,20 @@ macro_rules! products {
     ($($module:ident::$object:ident,)*) => {
         $(use objects::$module::$object;)*
 
-        // `make` and `manage` answer all of these. With one number for two, the first comparison would answer both.
+        // With one number for two requests, the first comparison would answer both.
         const _: () = {
-            let requests = [
-                $($object::MAKE,)*
-                IPCDEMO_IOC_MKFIFO,
-                IPCDEMO_IOC_RMFIFO,
-                IPCDEMO_IOC_PIPE_LIMITS,
-                IPCDEMO_IOC_TALLY,
-                IPCDEMO_IOC_TALLIED,
-                IPCDEMO_IOC_LIST,
-            ];
-            let mut seen = [false; 1 << _IOC_NRBITS];
-            let mut at = 0;
-            while at < requests.len() {
-                let number = _IOC_NR(requests[at]) as usize;
+            /// Notes a request's number as used.
+            const fn note(seen: &mut [bool; 1 << _IOC_NRBITS], cmd: u32) {
+                let number = _IOC_NR(cmd) as usize;
                 assert!(!seen[number], "two requests have the same number");
                 seen[number] = true;
+            }
+
+            let mut seen = [false; 1 << _IOC_NRBITS];
+            $(note(&mut seen, $object::MAKE);)*
+            let mut at = 0;
+            while at < OTHERS.len() {
+                note(&mut seen, OTHERS[at].0);
                 at += 1;
             }
         };
@@ -170,12 +167,25 @@ impl_user_struct! {
     ipcdemo_tally_args: IPCDEMO_TALLY_SIZE_VER0,
 }
 
-const MKFIFO: Request = request(IPCDEMO_IOC_MKFIFO);
-const RMFIFO: Request = request(IPCDEMO_IOC_RMFIFO);
-const PIPE_LIMITS: Request = request(IPCDEMO_IOC_PIPE_LIMITS);
-const TALLY: Request = request(IPCDEMO_IOC_TALLY);
-const TALLIED: Request = request(IPCDEMO_IOC_TALLIED);
-const LIST: Request = request(IPCDEMO_IOC_LIST);
+/// Answers a request.
+type Answer = fn(&Maker, &UserStructPtr) -> Result;
+
+/// The requests that make no object of the table, and their answers. A tally answers `IPCDEMO_IOC_TALLIED` only, and the
+/// factory answers all others.
+const OTHERS: [(u32, Answer); 6] = [
+    (IPCDEMO_IOC_MKFIFO, |maker, args| {
+        maker.factory.fifos.make(args)
+    }),
+    (IPCDEMO_IOC_RMFIFO, |maker, args| {
+        maker.factory.fifos.remove(args)
+    }),
+    (IPCDEMO_IOC_PIPE_LIMITS, |maker, args| {
+        maker.factory.limits.tell(args)
+    }),
+    (IPCDEMO_IOC_TALLY, Maker::make_tally),
+    (IPCDEMO_IOC_TALLIED, Maker::tell_tally),
+    (IPCDEMO_IOC_LIST, |_, args| list(args)),
+];
 
 /// The factory. The objects that it makes live on their own.
 struct Factory {
@@ -237,17 +247,17 @@ impl Maker {
     /// Answers every other request to the factory, or to a tally.
     #[cold]
     #[inline(never)]
-    fn manage(&self, request: Request, args: &UserStructPtr) -> Result {
-        match (request, &self.client.tally) {
-            (TALLIED, Some(tally)) => tally.tell(args),
-            (_, Some(_)) => Err(ENOTTY),
-            (MKFIFO, None) => self.factory.fifos.make(args),
-            (RMFIFO, None) => self.factory.fifos.remove(args),
-            (PIPE_LIMITS, None) => self.factory.limits.tell(args),
-            (TALLY, None) => self.make_tally(args),
-            (LIST, None) => list(args),
+    fn manage(&self, wanted: Request, args: &UserStructPtr) -> Result {
+        let of_a_tally = wanted == const { request(IPCDEMO_IOC_TALLIED) };
+        let mut others = OTHERS.iter().filter(|(cmd, _)| request(*cmd) == wanted);
+        match others.next() {
+            Some((_, answer)) if of_a_tally == self.client.tally.is_some() => answer(self, args),
             _ => Err(ENOTTY),
         }
+    }
+
+    fn tell_tally(&self, args: &UserStructPtr) -> Result {
+        self.client.tally.as_ref().ok_or(ENOTTY)?.tell(args)
     }
 
     fn make_tally(&self, ptr: &UserStructPtr) -> Result {
