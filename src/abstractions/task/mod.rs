@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a task may do, and what it is sent.
+//! A task's credentials, and the signals that it is sent.
 
 pub(crate) mod credentials;
 pub(crate) mod signal;

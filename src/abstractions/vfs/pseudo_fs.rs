@@ -49,7 +49,7 @@ pub(crate) trait Kind: Sized + 'static {
     /// The name of its type.
     const NAME: &'static CStr;
 
-    /// What statfs(2) returns as its `f_type`. Not `SOCKFS_MAGIC`: Smack takes the inodes for sockets' then.
+    /// The `f_type` that statfs(2) returns. Not `SOCKFS_MAGIC`: Smack takes the inodes for sockets' then.
     const MAGIC: u32;
 
     /// `/proc/PID/fd` shows its files as `LABEL:[INODE]`.
@@ -166,7 +166,7 @@ unsafe extern "C" fn destroy_inode(inode: *mut kernel::bindings::inode) {
     }
 }
 
-/// What an inode knows of its object's type.
+/// The part of an inode's operations that depends on its object's type.
 #[repr(C)]
 struct InodeOperations {
     // First, so that a pointer to it is one to all of this.
@@ -346,7 +346,7 @@ fn new_inode<K: Kind, H: Holder<Object: Openable>>(
 
 /// Makes the first file on an inode, for writing.
 ///
-/// Who opens the inode again finds `object` by itself.
+/// An open of the inode finds `object` by itself.
 fn first_file<K: Kind, H: Holder<Object: Openable>>(
     fs: &PseudoFs<K>,
     inode: InodeRef,

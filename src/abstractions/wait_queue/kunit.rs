@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What has no face in user space, and what a test must bring about to the instruction. All tests are in one suite, and so
+//! Rules that user space cannot see, and races that a test must bring about to the instruction. All tests are in one suite, and so
 //! in one file.
 
 mod foreign;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an id table does at its edges, which are too far for a user-space test.
+//! The edges of an id table, which are too far for a user-space test.
 
 use super::{
     add, impl_in_table, remove, Id, IdTable, InStaticTable, InTable, Listed, CHUNK, HIGHEST,

@@ -67,7 +67,7 @@ impl Openable for Probe {
     }
 }
 
-/// What a file is on that is there for its path alone.
+/// The object of a file that is there for its path alone.
 struct Nothing;
 
 #[vtable]

@@ -26,7 +26,7 @@ const BOTH: Access = Access {
     write: true,
 };
 
-/// What happened to a [`Probe`], which is there when that is gone.
+/// The events of a [`Probe`], which outlive it.
 struct Log {
     refuses: Atomic<bool>,
     /// How often it was opened.
@@ -251,7 +251,7 @@ mod tests {
         Ok(())
     }
 
-    /// What leads to an inode as a descriptor made with `O_PATH` does, holds it and the module, and
+    /// A path that leads to an inode, as a descriptor made with `O_PATH` does, holds it and the module, and
     /// the object can be opened through it, mounted or not.
     #[test]
     fn an_inode_can_be_opened_again() -> Result {

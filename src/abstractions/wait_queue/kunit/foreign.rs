@@ -33,7 +33,7 @@ use kernel::{
 #[repr(C)]
 pub(super) struct Foreign {
     pub(super) entry: Opaque<wait_queue_entry>,
-    /// What its wake function gives.
+    /// The value that its wake function returns.
     gives: c_int,
     calls: Atomic<u32>,
     pub(super) key: Atomic<usize>,
