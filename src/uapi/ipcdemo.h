@@ -429,6 +429,153 @@ struct ipcdemo_list_args {
 #define IPCDEMO_WAITERS_COUNTED	64	/* @waiters stops here: so many, or more */
 #define IPCDEMO_OBJECT_SIZE_MAX	4096
 
+/*
+ * Routes: for the tasks of an enrolled IPC namespace, the module answers the kernel's own
+ * system calls. A set of kinds has the bit 1 << IPCDEMO_KIND_* for each; these can be enrolled.
+ */
+#define IPCDEMO_ROUTED_KINDS	(1 << IPCDEMO_KIND_COUNTER)
+
+/* struct ipcdemo_enroll_args.reason */
+#define IPCDEMO_REFUSED_OFF		1	/* EOPNOTSUPP: routes are switched off */
+#define IPCDEMO_REFUSED_LOCKDOWN	2	/* EPERM: the kernel is locked down */
+#define IPCDEMO_REFUSED_TRACER		3	/* EOPNOTSUPP: no function tracer, or it is off */
+#define IPCDEMO_REFUSED_CAPABILITY	4	/* EPERM: no CAP_SYS_ADMIN over the namespace */
+#define IPCDEMO_REFUSED_INITIAL		5	/* EBUSY: it is the initial namespace */
+#define IPCDEMO_REFUSED_THREADS		6	/* EBUSY: the process has a second thread */
+#define IPCDEMO_REFUSED_SHARED		7	/* EBUSY: another task, descriptor or mount has it */
+#define IPCDEMO_REFUSED_USED		8	/* EBUSY: there are objects in it */
+#define IPCDEMO_REFUSED_TWICE		9	/* EBUSY: it is enrolled already */
+#define IPCDEMO_REFUSED_ABSENT		10	/* EOPNOTSUPP: @function cannot be redirected here */
+#define IPCDEMO_REFUSED_TAKEN		11	/* EBUSY: @function is livepatched or redirected */
+#define IPCDEMO_REFUSED_UNSEEN		12	/* ENOTCONN: no call of @function came through */
+#define IPCDEMO_REFUSED_NOT_ARMED	13	/* EINVAL: the namespace is not enrolled */
+#define IPCDEMO_REFUSED_SEALED		14	/* EBUSY: it is sealed already */
+
+/* struct ipcdemo_enroll_args.flags */
+#define IPCDEMO_SEAL_WITHOUT_IA32	1	/* SEAL: 32-bit programs cannot run here */
+
+/**
+ * struct ipcdemo_enroll_args - enroll the caller's IPC namespace, in two steps
+ * @kinds: in: the kinds wanted, 0 for all that there are; out: those that are enrolled
+ * @flags: ARM: must be zero; SEAL: IPCDEMO_SEAL_*
+ * @reason: out: IPCDEMO_REFUSED_*: why a kind was refused; 0 if none was
+ * @reserved: must be zero
+ * @function: out: NUL-terminated: the kernel's function that @reason is about, or empty
+ *
+ * IPCDEMO_IOC_ARM enrolls the namespace: from then on the calls of its tasks are
+ * answered. Only a fresh one can be enrolled, which unshare(2) or clone(2) has just made
+ * for the caller alone. A namespace made by a member is a member of the same kinds.
+ *
+ * Then the caller makes each call of those kinds once, in a child process, and IPCDEMO_IOC_SEAL
+ * looks whether each was seen to come through. A kind with a call that did not is enrolled no
+ * more.
+ *
+ * Both fail if no kind is left; the struct is written all the same.
+ */
+struct ipcdemo_enroll_args {
+	__u32 kinds;
+	__u32 flags;
+	__u32 reason;
+	__u32 reserved;
+	char function[64];
+};
+
+#define IPCDEMO_ENROLL_SIZE_VER0	80
+
+/* struct ipcdemo_route.state */
+#define IPCDEMO_ROUTE_ABSENT	0	/* the kernel has no such function that can be redirected */
+#define IPCDEMO_ROUTE_RESTING	1	/* no namespace needs it now */
+#define IPCDEMO_ROUTE_ARMED	2	/* calls of members are answered */
+
+/**
+ * struct ipcdemo_route - a function of the kernel that the module answers for members
+ * @function: its symbol, NUL-terminated
+ * @kind: IPCDEMO_KIND_*; 0 for what all kinds need
+ * @state: IPCDEMO_ROUTE_*
+ * @answered: how many calls the module answered
+ * @passed: how many calls it let pass to the original
+ */
+struct ipcdemo_route {
+	char function[64];
+	__u32 kind;
+	__u32 state;
+	__u64 answered;
+	__u64 passed;
+};
+
+/**
+ * struct ipcdemo_routes_args - list the routes
+ * @routes: a user pointer to an array of struct ipcdemo_route
+ * @capacity: how many of them fit there, at least 1
+ * @route_size: sizeof(struct ipcdemo_route) as the caller knows it, up to
+ *              IPCDEMO_ROUTE_SIZE_MAX; each element is cut to it or followed by zeros
+ * @count: out: how many were written
+ * @total: out: how many there are: at most IPCDEMO_ROUTES_MAX
+ * @switched: in: IPCDEMO_ROUTES_AS_IS, _OFF or _ON; out: _OFF or _ON. Needs CAP_SYS_ADMIN
+ *            unless it is 0. _OFF disarms all routes, whatever members there are: their
+ *            calls go to the kernel until _ON. Fails with EOPNOTSUPP if the module was
+ *            loaded without its parameter routes
+ * @reserved: must be zero
+ */
+struct ipcdemo_routes_args {
+	__u64 routes;
+	__u32 capacity;
+	__u32 route_size;
+	__u32 count;
+	__u32 total;
+	__u32 switched;
+	__u32 reserved;
+};
+
+#define IPCDEMO_ROUTES_AS_IS	0
+#define IPCDEMO_ROUTES_OFF	1
+#define IPCDEMO_ROUTES_ON	2
+
+#define IPCDEMO_ROUTES_SIZE_VER0	32
+#define IPCDEMO_ROUTES_MAX		64
+#define IPCDEMO_ROUTE_SIZE_MAX		4096
+
+/* struct ipcdemo_namespace.flags */
+#define IPCDEMO_NAMESPACE_SEALED	1
+#define IPCDEMO_NAMESPACE_BORN		2	/* made by a member, not enrolled itself */
+
+/**
+ * struct ipcdemo_namespace - an enrolled IPC namespace, which pins the module
+ * @id: unique since the machine started: what NS_GET_ID of ioctl_nsfs(2) tells
+ * @inum: its inode number, as in /proc/PID/ns/ipc
+ * @kinds: the kinds that are answered in it
+ * @flags: IPCDEMO_NAMESPACE_*
+ * @reserved: zero
+ */
+struct ipcdemo_namespace {
+	__u64 id;
+	__u32 inum;
+	__u32 kinds;
+	__u32 flags;
+	__u32 reserved;
+};
+
+/**
+ * struct ipcdemo_namespaces_args - list the enrolled namespaces in order of their ids
+ * @after: those with an id greater than this; 0 to begin
+ * @namespaces: a user pointer to an array of struct ipcdemo_namespace
+ * @capacity: how many of them fit there, at least 1; at most IPCDEMO_LIST_MAX are told
+ * @namespace_size: sizeof(struct ipcdemo_namespace) as the caller knows it, up to
+ *                  IPCDEMO_OBJECT_SIZE_MAX; each element is cut to it or followed by zeros
+ * @count: out: how many were written; 0 at the end
+ * @reserved: must be zero
+ */
+struct ipcdemo_namespaces_args {
+	__u64 after;
+	__u64 namespaces;
+	__u32 capacity;
+	__u32 namespace_size;
+	__u32 count;
+	__u32 reserved;
+};
+
+#define IPCDEMO_NAMESPACES_SIZE_VER0	32
+
 #define IPCDEMO_IOC_MAGIC	0xBC
 #define IPCDEMO_IOC_NULL	_IOWR(IPCDEMO_IOC_MAGIC, 0x01, struct ipcdemo_null_args)
 #define IPCDEMO_IOC_COUNTER	_IOWR(IPCDEMO_IOC_MAGIC, 0x02, struct ipcdemo_counter_args)
@@ -439,6 +586,10 @@ struct ipcdemo_list_args {
 #define IPCDEMO_IOC_PIPE_LIMITS	_IOWR(IPCDEMO_IOC_MAGIC, 0x07, struct ipcdemo_pipe_limits_args)
 #define IPCDEMO_IOC_TALLY	_IOWR(IPCDEMO_IOC_MAGIC, 0x08, struct ipcdemo_tally_args)
 #define IPCDEMO_IOC_LIST	_IOWR(IPCDEMO_IOC_MAGIC, 0x10, struct ipcdemo_list_args)
+#define IPCDEMO_IOC_ARM		_IOWR(IPCDEMO_IOC_MAGIC, 0x11, struct ipcdemo_enroll_args)
+#define IPCDEMO_IOC_SEAL	_IOWR(IPCDEMO_IOC_MAGIC, 0x12, struct ipcdemo_enroll_args)
+#define IPCDEMO_IOC_ROUTES	_IOWR(IPCDEMO_IOC_MAGIC, 0x13, struct ipcdemo_routes_args)
+#define IPCDEMO_IOC_NAMESPACES	_IOWR(IPCDEMO_IOC_MAGIC, 0x14, struct ipcdemo_namespaces_args)
 
 /* Of a wait queue's descriptor, and of /dev/ipcdemo-waitq. */
 #define IPCDEMO_IOC_WAIT	_IOWR(IPCDEMO_IOC_MAGIC, 0x20, struct ipcdemo_wait_args)
