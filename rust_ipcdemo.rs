@@ -6,6 +6,7 @@
 //! them but this file and `kunit`, which know all.
 //!
 //! - `device`: the factory `/dev/ipcdemo` and the shared nodes beside it;
+//! - `routes`: which of the kernel's system calls are answered by which objects;
 //! - `objects`: one file for each kind of object;
 //! - `abstractions`: the only room with `unsafe`: what the kernel crate lacks. The interface to user space, with all that
 //!   is the objects', is not known here. Of this file it knows `LocalModule`;
@@ -27,8 +28,10 @@ mod device;
 mod kunit;
 #[path = "src/objects/mod.rs"]
 mod objects;
+#[path = "src/routes/mod.rs"]
+mod routes;
 
-use abstractions::module::Init;
+use abstractions::{module::Init, redirect::routes::Started};
 use objects::pipe::limits::{Limits, Values};
 
 module! {
@@ -50,6 +53,10 @@ module! {
             default: 0,
             description: "Pages in a user's pipes above which there are no new ones (0: no limit)",
         },
+        routes: u8 {
+            default: 0,
+            description: "Whether IPC namespaces can be enrolled, whose system calls the module answers (0: no; 1: yes; 2: yes, with the kernel's functions redirected from the module's load to its end)",
+        },
     },
 }
 
@@ -58,6 +65,7 @@ module! {
 struct IpcDemo {
     #[pin]
     nodes: device::Nodes,
+    routes: Started<routes::Namespace>,
     init: Init,
 }
 
@@ -71,6 +79,7 @@ impl kernel::InPlaceModule for IpcDemo {
             })?;
             Ok(try_pin_init!(Self {
                 init: Init::begin(),
+                routes: routes::start(module_parameters::routes.value())?,
                 nodes <- device::Nodes::register(limits),
             }))
         })

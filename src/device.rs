@@ -21,10 +21,14 @@ use crate::{
         ipcdemo_object,
         ipcdemo_tally_args,
         IPCDEMO_CLOEXEC,
+        IPCDEMO_IOC_ARM,
         IPCDEMO_IOC_LIST,
         IPCDEMO_IOC_MKFIFO,
+        IPCDEMO_IOC_NAMESPACES,
         IPCDEMO_IOC_PIPE_LIMITS,
         IPCDEMO_IOC_RMFIFO,
+        IPCDEMO_IOC_ROUTES,
+        IPCDEMO_IOC_SEAL,
         IPCDEMO_IOC_TALLIED,
         IPCDEMO_IOC_TALLY,
         IPCDEMO_LIST_MAX,
@@ -42,6 +46,7 @@ use crate::{
         product::{publish, Client, Product},
         tally::Tally, //
     },
+    routes, //
 };
 
 use core::cmp::Ordering;
@@ -172,7 +177,7 @@ type Answer = fn(&Maker, &UserStructPtr) -> Result;
 
 /// The requests that make no object of the table, and their answers. A tally answers `IPCDEMO_IOC_TALLIED` only, and the
 /// factory answers all others.
-const OTHERS: [(u32, Answer); 6] = [
+const OTHERS: [(u32, Answer); 10] = [
     (IPCDEMO_IOC_MKFIFO, |maker, args| {
         maker.factory.fifos.make(args)
     }),
@@ -185,6 +190,12 @@ const OTHERS: [(u32, Answer); 6] = [
     (IPCDEMO_IOC_TALLY, Maker::make_tally),
     (IPCDEMO_IOC_TALLIED, Maker::tell_tally),
     (IPCDEMO_IOC_LIST, |_, args| list(args)),
+    (IPCDEMO_IOC_ARM, |maker, args| {
+        routes::arm(&maker.factory.routed, args)
+    }),
+    (IPCDEMO_IOC_SEAL, |_, args| routes::seal(args)),
+    (IPCDEMO_IOC_ROUTES, |_, args| routes::routes(args)),
+    (IPCDEMO_IOC_NAMESPACES, |_, args| routes::namespaces(args)),
 ];
 
 /// The factory. The objects that it makes live on their own.
@@ -193,6 +204,8 @@ struct Factory {
     tallies: AnonFiles,
     limits: Arc<Limits>,
     fifos: Arc<Fifos>,
+    /// What members' objects are made with.
+    routed: Arc<routes::Resources>,
 }
 
 impl Factory {
@@ -205,6 +218,7 @@ impl Factory {
             limits,
             resources: Resources::open()?,
             tallies: AnonFiles::new(c"[ipcdemo-tally]")?,
+            routed: routes::Resources::open()?,
         };
         Ok(Arc::new(factory, GFP_KERNEL)?)
     }

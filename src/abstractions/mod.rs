@@ -7,6 +7,7 @@
 
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod redirect;
 pub(crate) mod tables;
 pub(crate) mod task;
 pub(crate) mod vfs;

@@ -5,7 +5,7 @@
 //! C header: [`include/linux/module.h`](srctree/include/linux/module.h).
 
 use crate::LocalModule;
-use core::ptr;
+use core::{mem, ptr};
 use kernel::{
     module::this_module,
     time::{delay::fsleep, Delta}, //
@@ -67,4 +67,61 @@ impl Drop for Init {
 pub(super) fn references() -> core::ffi::c_int {
     // SAFETY: The module is valid.
     unsafe { kernel::bindings::module_refcount(as_ptr()) }
+}
+
+/// References that keep the module loaded.
+pub(super) struct References(usize);
+
+impl References {
+    pub(super) const fn none() -> Self {
+        Self(0)
+    }
+
+    /// Takes one. Returns `None` while the module is being removed, or is not loaded yet.
+    ///
+    /// Context: any.
+    pub(super) fn take() -> Option<Self> {
+        // SAFETY: The module is valid while its code runs.
+        let taken = unsafe { kernel::bindings::try_module_get(as_ptr()) };
+        taken.then_some(Self(1))
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.0 += other.0;
+        mem::forget(other);
+    }
+
+    /// Keeps the module for good.
+    pub(super) fn leak(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for References {
+    /// Context: what the module's exit waits for: this task runs in its text behind the last one, too.
+    fn drop(&mut self) {
+        for _ in 0..self.0 {
+            // SAFETY: Each is a reference that `take` got.
+            unsafe { kernel::bindings::module_put(as_ptr()) };
+        }
+    }
+}
+
+/// The addresses of the module's code.
+#[derive(Clone, Copy)]
+pub(super) struct Text {
+    pub(super) start: usize,
+    pub(super) len: usize,
+}
+
+impl Text {
+    pub(super) fn of_the_module() -> Self {
+        let text = kernel::bindings::mod_mem_type_MOD_TEXT as usize;
+        // SAFETY: The module is valid, and its text stays where it is.
+        let memory = unsafe { &(*as_ptr()).mem[text] };
+        Self {
+            start: memory.base.addr(),
+            len: memory.size as usize,
+        }
+    }
 }

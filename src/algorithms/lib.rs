@@ -9,6 +9,7 @@ pub mod counter;
 pub mod holders;
 #[cfg(feature = "loom")]
 pub mod loom_atomic;
+pub mod perfect_hash;
 pub mod ring;
 
 /// The kernel's atomics, as far as they are used here, on the host's or on loom's.

@@ -10,6 +10,7 @@
 
 pub(crate) mod counter;
 pub(crate) mod holders;
+pub(crate) mod perfect_hash;
 pub(crate) mod ring;
 
 /// The kernel's atomics. The host has its own under this name, with the same names in it.

@@ -17,6 +17,7 @@
 
 #include "../uapi/constants.h"
 #include "helpers.h"
+#include "redirect.h"
 
 static const __u32 RUST_CONST_HELPER_EPOLLIN = (__force __u32)EPOLLIN;
 static const __u32 RUST_CONST_HELPER_EPOLLOUT = (__force __u32)EPOLLOUT;

@@ -25,6 +25,7 @@
 #include <linux/wait.h>
 
 #include "helpers.h"
+#include "redirect.h"
 
 #ifdef IPCDEMO_INLINE_HELPERS
 #define __helper __always_inline
@@ -254,4 +255,88 @@ __helper int ipcdemo_helper_put_user_u64(u64 value, u64 __user *to)
 	if (should_fail_usercopy())
 		return -EFAULT;
 	return put_user_inline(value, to);
+}
+
+/*
+ * What the handler of a redirection calls is not traced: it would be called from within
+ * its caller's own trampoline.
+ */
+__helper notrace unsigned long ipcdemo_helper_ftrace_argument(struct ftrace_regs *fregs,
+							      unsigned int n)
+{
+#ifdef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
+	return ftrace_regs_get_argument(fregs, n);
+#else
+	return 0;
+#endif
+}
+
+__helper notrace void ipcdemo_helper_ftrace_redirect(struct ftrace_regs *fregs, unsigned long ip)
+{
+#ifdef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
+	ftrace_regs_set_instruction_pointer(fregs, ip);
+#endif
+}
+
+__helper notrace void ipcdemo_helper_count_answered(unsigned int index)
+{
+	this_cpu_inc(redirect_counts[index].answered);
+}
+
+__helper notrace void ipcdemo_helper_count_passed(unsigned int index)
+{
+	this_cpu_inc(redirect_counts[index].passed);
+}
+
+__helper notrace struct ipc_namespace *ipcdemo_helper_current_ipc_ns(void)
+{
+	/* Late in its exit a task has none. */
+	struct nsproxy *nsproxy = current->nsproxy;
+
+	return nsproxy ? nsproxy->ipc_ns : NULL;
+}
+
+__helper notrace struct ipc_namespace *ipcdemo_helper_to_ipc_ns(struct ns_common *ns)
+{
+	return to_ipc_ns(ns);
+}
+
+__helper notrace u64 ipcdemo_helper_ipc_ns_id(const struct ipc_namespace *ns)
+{
+	return ns->ns.ns_id;
+}
+
+__helper u32 ipcdemo_helper_ipc_ns_inum(const struct ipc_namespace *ns)
+{
+	return ns->ns.inum;
+}
+
+__helper bool ipcdemo_helper_ipc_ns_is_initial(const struct ipc_namespace *ns)
+{
+	return ns == &init_ipc_ns;
+}
+
+__helper notrace void ipcdemo_helper_preempt_disable_notrace(void)
+{
+	preempt_disable_notrace();
+}
+
+__helper notrace void ipcdemo_helper_preempt_enable_notrace(void)
+{
+	preempt_enable_notrace();
+}
+
+__helper void ipcdemo_helper_members_lock(void)
+{
+	mutex_lock(&ipcdemo_members_mutex);
+}
+
+__helper void ipcdemo_helper_members_unlock(void)
+{
+	mutex_unlock(&ipcdemo_members_mutex);
+}
+
+__helper bool ipcdemo_helper_current_is_single_threaded(void)
+{
+	return thread_group_empty(current);
 }

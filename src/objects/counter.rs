@@ -91,6 +91,25 @@ impl Counter {
         Ok(file)
     }
 
+    /// Makes one as eventfd2(2) does, and returns its descriptor's number.
+    ///
+    /// Context: may sleep. Errors: `EINVAL` for unknown flags, `EMFILE`; as [`Counter::create`].
+    ///
+    /// C: `do_eventfd` in `fs/eventfd.c`.
+    pub(crate) fn eventfd(files: &AnonFiles, count: u32, flags: u32) -> Result<usize> {
+        let mode = mode_of(flags)?;
+        let mut number = 0;
+        publish(
+            flags,
+            || Self::create(files, count, mode, flags),
+            |fd| {
+                number = fd as usize;
+                Ok(())
+            },
+        )?;
+        Ok(number)
+    }
+
     /// Makes one that is there for everybody, however many files on it come and go.
     ///
     /// Context: may sleep. Errors: `ENOMEM`.
@@ -128,15 +147,10 @@ impl Product for Counter {
     /// C: `do_eventfd` in `fs/eventfd.c`.
     fn make(files: &AnonFiles, client: &Client, ptr: &UserStructPtr) -> Result {
         let args: ipcdemo_counter_args = ptr.read()?;
-        let known = IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_COUNTER_SEMAPHORE;
-        if args.flags & !known != 0 || args.reserved != 0 {
+        let mode = mode_of(args.flags)?;
+        if args.reserved != 0 {
             return Err(EINVAL);
         }
-        let mode = if args.flags & IPCDEMO_COUNTER_SEMAPHORE != 0 {
-            Mode::Semaphore
-        } else {
-            Mode::Sum
-        };
         let (count, flags) = (args.initval, args.flags);
         publish(
             flags,
@@ -162,6 +176,18 @@ impl Product for Counter {
             ..FromZeros::new_zeroed()
         }
     }
+}
+
+/// Returns the mode that flags ask for; those of eventfd2(2) have the same values.
+fn mode_of(flags: u32) -> Result<Mode> {
+    if flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_COUNTER_SEMAPHORE) != 0 {
+        return Err(EINVAL);
+    }
+    Ok(if flags & IPCDEMO_COUNTER_SEMAPHORE != 0 {
+        Mode::Semaphore
+    } else {
+        Mode::Sum
+    })
 }
 
 /// The event that a change is to the entries on the queue.

@@ -433,7 +433,7 @@ struct ipcdemo_list_args {
  * Routes: for the tasks of an enrolled IPC namespace, the module answers the kernel's own
  * system calls. A set of kinds has the bit 1 << IPCDEMO_KIND_* for each; these can be enrolled.
  */
-#define IPCDEMO_ROUTED_KINDS	(1 << IPCDEMO_KIND_COUNTER)
+#define IPCDEMO_ROUTED_KINDS	0x4	/* IPCDEMO_KIND_COUNTER */
 
 /* struct ipcdemo_enroll_args.reason */
 #define IPCDEMO_REFUSED_OFF		1	/* EOPNOTSUPP: routes are switched off */
@@ -442,10 +442,10 @@ struct ipcdemo_list_args {
 #define IPCDEMO_REFUSED_CAPABILITY	4	/* EPERM: no CAP_SYS_ADMIN over the namespace */
 #define IPCDEMO_REFUSED_INITIAL		5	/* EBUSY: it is the initial namespace */
 #define IPCDEMO_REFUSED_THREADS		6	/* EBUSY: the process has a second thread */
-#define IPCDEMO_REFUSED_SHARED		7	/* EBUSY: another task, descriptor or mount has it */
+#define IPCDEMO_REFUSED_SHARED		7	/* EBUSY: another task or descriptor has it */
 #define IPCDEMO_REFUSED_USED		8	/* EBUSY: there are objects in it */
 #define IPCDEMO_REFUSED_TWICE		9	/* EBUSY: it is enrolled already */
-#define IPCDEMO_REFUSED_ABSENT		10	/* EOPNOTSUPP: @function cannot be redirected here */
+#define IPCDEMO_REFUSED_ABSENT		10	/* EOPNOTSUPP: @function cannot be redirected */
 #define IPCDEMO_REFUSED_TAKEN		11	/* EBUSY: @function is livepatched or redirected */
 #define IPCDEMO_REFUSED_UNSEEN		12	/* ENOTCONN: no call of @function came through */
 #define IPCDEMO_REFUSED_NOT_ARMED	13	/* EINVAL: the namespace is not enrolled */
@@ -483,7 +483,7 @@ struct ipcdemo_enroll_args {
 #define IPCDEMO_ENROLL_SIZE_VER0	80
 
 /* struct ipcdemo_route.state */
-#define IPCDEMO_ROUTE_ABSENT	0	/* the kernel has no such function that can be redirected */
+#define IPCDEMO_ROUTE_ABSENT	0	/* the kernel has none that can be redirected */
 #define IPCDEMO_ROUTE_RESTING	1	/* no namespace needs it now */
 #define IPCDEMO_ROUTE_ARMED	2	/* calls of members are answered */
 

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One `ftrace_ops` and its handler, for the functions of one kind.
+//!
+//! Its filter is complete before it is registered, and does not change while it is: a BPF trampoline that was attached
+//! meanwhile would call past it.
+
+use super::{counts, namespace::Namespace, routes::NamespaceState};
+use crate::{algorithms::perfect_hash::PerfectHash, bindings};
+use core::{cell::UnsafeCell, ffi::c_void, mem::MaybeUninit};
+use kernel::{
+    error::to_result,
+    ffi::{c_uint, c_ulong},
+    prelude::*,
+    time::{delay::fsleep, Delta}, //
+};
+
+/// How the handler decides whether a call is answered. It only looks, and never sleeps.
+#[derive(Clone, Copy)]
+pub(super) enum Decide {
+    /// The caller's namespace is a member that has the function's kind.
+    Member,
+    /// The first argument, a `struct ipc_namespace *`, is a member.
+    Namespace,
+    /// The caller's namespace is a member, or that of the second argument, a `struct ns_common *`.
+    Crossing,
+}
+
+/// A function of the kernel, and its answer.
+///
+/// # Invariants
+///
+/// `answer` is a function with the signature of the kernel's function `name`, and may be called whenever `decide` says so, in
+/// its place and with its arguments. The arguments are what `decide` takes them for. `resolve` patches the address of that
+/// function into its direct call.
+pub(crate) struct Entry {
+    pub(super) name: &'static CStr,
+    /// Whether only 32-bit programs call it.
+    pub(super) ia32: bool,
+    decide: Decide,
+    answer: *const c_void,
+    resolve: unsafe extern "C" fn(address: c_ulong),
+}
+
+// SAFETY: The pointer is that of a function.
+unsafe impl Sync for Entry {}
+
+impl Entry {
+    /// # Safety
+    ///
+    /// They have to fit together as the type's invariants say.
+    pub(super) const unsafe fn new(
+        name: &'static CStr,
+        decide: Decide,
+        answer: *const c_void,
+        resolve: unsafe extern "C" fn(address: c_ulong),
+    ) -> Self {
+        // INVARIANT: By the function's own requirement.
+        Self {
+            name,
+            ia32: false,
+            decide,
+            answer,
+            resolve,
+        }
+    }
+}
+
+/// Why a hook could not be armed.
+pub(super) enum Failure {
+    /// The kernel has no function tracer, or that is switched off, or lacks memory.
+    Tracer,
+    /// The kernel has no such function that can be redirected.
+    Absent(&'static CStr),
+    /// It is livepatched, or redirected by another module.
+    Taken(&'static CStr),
+}
+
+/// The functions of one kind, and their hook.
+///
+/// All but the handler is called with the mutex of the members held: [`super::routes`] borrows the hook's [`State`] from the
+/// table that it guards.
+#[repr(C)]
+pub(super) struct Hook {
+    /// The first field: the handler gets its address. The tracer's own from arming to disarming.
+    ops: UnsafeCell<MaybeUninit<bindings::redirect_hook>>,
+    /// Written while the hook is not armed; the handler reads it while it is.
+    hash: UnsafeCell<PerfectHash>,
+    /// The kind's bit.
+    pub(super) kind: u32,
+    pub(super) entries: &'static [Entry],
+    /// The number of the first function among those of all kinds.
+    first: usize,
+}
+
+// SAFETY: The cells are the tracer's, or written while the hook is not armed, by the one owner of its `State`.
+unsafe impl Sync for Hook {}
+
+/// What of a hook changes. There is one for each hook.
+pub(super) struct State {
+    pub(super) is_armed: bool,
+    /// The functions' entries, 0 for one that the kernel does not have.
+    addresses: [c_ulong; PerfectHash::KEYS_MAX],
+}
+
+impl State {
+    pub(super) const fn new() -> Self {
+        Self {
+            is_armed: false,
+            addresses: [0; PerfectHash::KEYS_MAX],
+        }
+    }
+}
+
+impl Hook {
+    pub(super) const fn new(kind: u32, entries: &'static [Entry], first: usize) -> Self {
+        assert!(entries.len() <= PerfectHash::KEYS_MAX && first + entries.len() <= counts::MAX);
+        Self {
+            ops: UnsafeCell::new(MaybeUninit::zeroed()),
+            hash: UnsafeCell::new(PerfectHash::empty()),
+            kind,
+            entries,
+            first,
+        }
+    }
+
+    /// The number of a function among those of all kinds.
+    #[inline]
+    pub(super) fn index(&self, place: usize) -> counts::Index {
+        counts::Index::new(self.first + place)
+    }
+
+    /// Whether the kernel has the function.
+    pub(super) fn has(&self, state: &State, place: usize) -> bool {
+        state.addresses[place] != 0
+    }
+
+    /// Looks for the functions, once, and tells each original's direct call where it is.
+    ///
+    /// Context: may sleep, with nothing armed.
+    pub(super) fn resolve(&self, state: &mut State) {
+        for (entry, address) in self.entries.iter().zip(&mut state.addresses) {
+            // SAFETY: The name is a string.
+            *address = unsafe { bindings::function_address(entry.name.as_char_ptr()) };
+            if *address != 0 {
+                // SAFETY: By the entry's invariants it is the function's own.
+                unsafe { (entry.resolve)(*address) };
+            }
+        }
+    }
+
+    /// Redirects the functions.
+    ///
+    /// Context: may sleep.
+    pub(super) fn arm<S: NamespaceState>(&self, state: &mut State) -> Result<(), Failure> {
+        let addresses = &mut state.addresses[..self.entries.len()];
+        if let Some(absent) = addresses.iter().position(|&address| address == 0) {
+            return Err(Failure::Absent(self.entries[absent].name));
+        }
+        let mut keys = [0; PerfectHash::KEYS_MAX];
+        for (key, address) in keys.iter_mut().zip(&*addresses) {
+            *key = *address;
+        }
+        let hash = PerfectHash::of(&keys[..addresses.len()]).ok_or(Failure::Tracer)?;
+        // SAFETY: The hook is not armed, so that no handler reads it.
+        unsafe { *self.hash.get() = hash };
+        match self.register::<S>(addresses, true) {
+            Ok(()) => {
+                state.is_armed = true;
+                Ok(())
+            }
+            Err(error) => Err(self.why::<S>(state, error)),
+        }
+    }
+
+    /// Registers the hook for some of its functions.
+    fn register<S: NamespaceState>(&self, addresses: &mut [c_ulong], permanent: bool) -> Result {
+        const TRIES: usize = 100;
+        for _ in 0..TRIES {
+            // SAFETY:
+            // - The hook is not registered, is static, and stays so until it is.
+            // - The handler has the tracer's signature, but for its third argument, whose first field is the tracer's.
+            // - It reads the hash, which is complete.
+            let result = to_result(unsafe {
+                bindings::hook_arm(
+                    self.ops.get().cast(),
+                    Some(handler::<S>),
+                    addresses.as_mut_ptr(),
+                    addresses.len() as c_uint,
+                    permanent,
+                )
+            });
+            // A BPF trampoline on one of the functions was being changed.
+            if result != Err(EAGAIN) {
+                return result;
+            }
+            fsleep(Delta::from_millis(1));
+        }
+        Err(EAGAIN)
+    }
+
+    /// Finds out which of the functions made arming fail, by arming each alone. If none does, the tracer is switched off:
+    /// it takes hooks that do not demand that it stays on.
+    #[cold]
+    fn why<S: NamespaceState>(&self, state: &mut State, error: Error) -> Failure {
+        if error != EINVAL && error != EBUSY {
+            return Failure::Tracer;
+        }
+        for (entry, address) in self.entries.iter().zip(&mut state.addresses) {
+            let alone = core::slice::from_mut(address);
+            match self.register::<S>(alone, false) {
+                Ok(()) => {
+                    if self.unregister().is_err() {
+                        state.is_armed = true;
+                        return Failure::Tracer;
+                    }
+                }
+                Err(EINVAL) => return Failure::Absent(entry.name),
+                Err(EBUSY) => return Failure::Taken(entry.name),
+                Err(_) => (),
+            }
+        }
+        Failure::Tracer
+    }
+
+    /// Gives the functions back. No handler runs afterwards, and no task stands between a handler and an answer's first
+    /// voluntary sleep.
+    ///
+    /// Context: may sleep, for as long as an RCU-tasks grace period takes.
+    pub(super) fn disarm(&self, state: &mut State) -> Result {
+        self.unregister()?;
+        state.is_armed = false;
+        Ok(())
+    }
+
+    fn unregister(&self) -> Result {
+        // SAFETY: The hook is registered.
+        to_result(unsafe { bindings::hook_disarm(self.ops.get().cast()) })
+    }
+
+    /// Returns whether a call is answered.
+    #[inline]
+    fn decides<S: NamespaceState>(
+        &self,
+        entry: &Entry,
+        index: counts::Index,
+        fregs: *mut bindings::ftrace_regs,
+    ) -> bool {
+        let members = S::routes().members();
+        let current_has = |kind| {
+            Namespace::current()
+                .and_then(|namespace| {
+                    members.find(namespace, |member| {
+                        let has = kind == 0 || member.has(kind);
+                        if has {
+                            member.see(index.bit());
+                        }
+                        has
+                    })
+                })
+                .unwrap_or(false)
+        };
+        let is_member = |namespace| members.find(namespace, |_| ()).is_some();
+        // SAFETY: The registers are those of the call.
+        let argument = |n| unsafe { bindings::ftrace_argument(fregs, n) };
+        match entry.decide {
+            Decide::Member => current_has(self.kind),
+            // SAFETY: By the entry's invariants it is such a pointer, valid during the call.
+            Decide::Namespace => is_member(unsafe { Namespace::from_ptr(argument(0) as *const _) }),
+            Decide::Crossing => {
+                // SAFETY: By the entry's invariants it is such a pointer, valid during the call.
+                let to = unsafe { Namespace::from_common(argument(1) as *mut _) };
+                current_has(0) || is_member(to)
+            }
+        }
+    }
+}
+
+/// The tracer's callback at the entry of each function of a hook.
+///
+/// It takes no lock and does not sleep; that it is preempted is what disarming waits for.
+///
+/// # Safety
+///
+/// For the tracer only: `ops` is that of a [`Hook`], which is armed, and `fregs` has the call's registers.
+unsafe extern "C" fn handler<S: NamespaceState>(
+    ip: c_ulong,
+    parent_ip: c_ulong,
+    ops: *mut bindings::redirect_hook,
+    fregs: *mut bindings::ftrace_regs,
+) {
+    // An answer of ours calls the original.
+    if S::routes().is_in_text(parent_ip) {
+        return;
+    }
+    // SAFETY: It is the first field of a hook, which is static.
+    let hook = unsafe { &*ops.cast_const().cast::<Hook>() };
+    // SAFETY: Nobody writes to it while the hook is armed.
+    let place = unsafe { &*hook.hash.get() }.place(ip);
+    let Some(entry) = hook.entries.get(place) else {
+        return;
+    };
+    let index = hook.index(place);
+    if hook.decides::<S>(entry, index, fregs) {
+        index.count_answered();
+        // SAFETY: The registers are those of the call. By the entry's invariants the answer may run in its place.
+        unsafe { bindings::ftrace_redirect(fregs, entry.answer as c_ulong) };
+    } else {
+        index.count_passed();
+    }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! IPC namespaces, by which tasks are told apart.
+
+use crate::bindings;
+
+/// A pointer to a live `struct ipc_namespace`.
+///
+/// # Invariants
+///
+/// The namespace is valid for as long as the value is used: nothing but the functions here makes one, and their callers
+/// keep it no longer than those say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Namespace(*const bindings::ipc_namespace);
+
+/// An IPC namespace by its address and its number. Addresses are used again, numbers are not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) address: usize,
+    /// C: `ns_common.ns_id`.
+    pub(super) id: u64,
+}
+
+impl Namespace {
+    /// The caller's. `None` late in its exit, and the caller has to use it before it changes its namespaces.
+    ///
+    /// Context: any task.
+    #[inline]
+    pub(super) fn current() -> Option<Self> {
+        // SAFETY: The function has no requirements.
+        let ns = unsafe { bindings::current_ipc_ns() };
+        // INVARIANT: Nobody but the task itself changes its namespaces, and it holds a reference to each.
+        (!ns.is_null()).then_some(Self(ns))
+    }
+
+    /// # Safety
+    ///
+    /// `ns` has to be valid for as long as the result is used.
+    #[inline]
+    pub(super) unsafe fn from_ptr(ns: *const bindings::ipc_namespace) -> Self {
+        // INVARIANT: By the function's own requirement.
+        Self(ns)
+    }
+
+    /// # Safety
+    ///
+    /// `ns` has to be that of an IPC namespace, and valid for as long as the result is used.
+    #[inline]
+    pub(super) unsafe fn from_common(ns: *mut kernel::bindings::ns_common) -> Self {
+        // INVARIANT: By the function's own requirement.
+        // SAFETY: It lies in an IPC namespace.
+        Self(unsafe { bindings::to_ipc_ns(ns) })
+    }
+
+    #[inline]
+    pub(super) fn address(self) -> usize {
+        self.0.addr()
+    }
+
+    #[inline]
+    pub(super) fn id(self) -> u64 {
+        // SAFETY: By the type invariant it is valid.
+        unsafe { bindings::ipc_ns_id(self.0) }
+    }
+
+    pub(super) fn key(self) -> Key {
+        Key {
+            address: self.address(),
+            id: self.id(),
+        }
+    }
+
+    /// Its inode number in `/proc/PID/ns/ipc`.
+    pub(super) fn inum(self) -> u32 {
+        // SAFETY: By the type invariant it is valid.
+        unsafe { bindings::ipc_ns_inum(self.0) }
+    }
+
+    pub(super) fn is_initial(self) -> bool {
+        // SAFETY: The function compares addresses.
+        unsafe { bindings::ipc_ns_is_initial(self.0) }
+    }
+
+    /// Whether there are objects in it.
+    pub(super) fn is_used(self) -> bool {
+        // SAFETY: By the type invariant it is valid; the function only reads.
+        unsafe { bindings::ipc_ns_is_used(self.0.cast_mut()) }
+    }
+
+    /// Whether the caller has `CAP_SYS_ADMIN` in the user namespace that owns it.
+    pub(super) fn caller_is_capable(self) -> bool {
+        // SAFETY: By the type invariant it is valid, and holds a reference to its owner.
+        unsafe { bindings::capable_over_ipc_ns(self.0.cast_mut()) }
+    }
+}
+
+/// Whether somebody else has the caller's set of namespaces or holds its IPC namespace.
+///
+/// Context: a task that is not exiting.
+pub(super) fn current_is_shared() -> bool {
+    // SAFETY: A task that is not exiting has namespaces.
+    unsafe { bindings::current_shares_ipc_ns() }
+}
+
+/// Whether the caller has System V semaphores to undo at its exit, which are those of its namespace.
+pub(super) fn current_has_undo_list() -> bool {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::current_has_undo_list() }
+}
+
+/// Whether the caller is its process's one thread.
+pub(super) fn current_is_single_threaded() -> bool {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::current_is_single_threaded() }
+}
+
+/// Whether another task runs in the caller's memory.
+pub(super) fn current_shares_memory() -> bool {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::current_shares_memory() }
+}

@@ -1,0 +1,687 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Routes: which functions are redirected for which members, and when they are armed.
+
+pub(crate) use super::hook::Entry;
+use super::{
+    counts::Counts,
+    hook::{Decide, Failure, Hook, State},
+    members::{Locked, Member, Origin, Table},
+    namespace::{self, Namespace},
+};
+use crate::{
+    abstractions::module::{References, Text},
+    bindings, //
+};
+use core::mem;
+use kernel::{
+    bindings::{ns_common, work_struct},
+    ffi::{c_int, c_uint},
+    fmt,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+    time::{delay::fsleep, Delta}, //
+};
+
+/// The most kinds that can be routed.
+const KINDS_MAX: usize = 16;
+
+/// How long routes stay armed after the last member that needed them: arming and disarming walk all functions of the kernel, and
+/// each disarming waits for a grace period.
+const SETTLING_MS: c_uint = 1000;
+
+/// What the objects keep for each enrolled namespace.
+pub(crate) trait NamespaceState: Sized + Send + Sync + 'static {
+    /// Makes the state of a namespace that a member of this one has made.
+    ///
+    /// Context: may sleep.
+    fn child(&self) -> Self;
+
+    /// The routes of namespaces with this state.
+    fn routes() -> &'static Routes<Self>;
+}
+
+/// A kind of object, and the functions that make it.
+pub(crate) struct Kind {
+    /// One bit.
+    pub(crate) bit: u32,
+    pub(crate) entries: &'static [Entry],
+}
+
+/// When routes are armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switch {
+    /// Never: the module was loaded without them.
+    Absent,
+    /// Not now: an operator threw the switch. Members' calls go to the originals.
+    Off,
+    /// While there are members.
+    OnDemand,
+    /// From the module's load to its end.
+    Always,
+}
+
+/// Why a namespace was not enrolled, or not for all kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Off,
+    Lockdown,
+    Tracer,
+    Capability,
+    Initial,
+    Threads,
+    Shared,
+    Used,
+    Twice,
+    Absent,
+    Taken,
+    Unseen,
+    NotArmed,
+    Sealed,
+}
+
+/// A reason, and the function of the kernel that it is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    pub(crate) function: Option<&'static CStr>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            function: None,
+        }
+    }
+}
+
+/// The kinds that a namespace is enrolled for, and why it is not for another that was asked for.
+pub(crate) struct Enrolled {
+    pub(crate) kinds: u32,
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// A redirected function, as it is now.
+pub(crate) struct Route {
+    pub(crate) function: &'static CStr,
+    /// The bit of its kind, 0 if all need it.
+    pub(crate) kind: u32,
+    pub(crate) is_absent: bool,
+    pub(crate) is_armed: bool,
+    pub(crate) counts: Counts,
+}
+
+/// An enrolled namespace, as it is now.
+#[derive(Clone, Copy)]
+pub(crate) struct Enrollment {
+    pub(crate) id: u64,
+    pub(crate) inum: u32,
+    pub(crate) kinds: u32,
+    pub(crate) is_sealed: bool,
+    pub(crate) is_born: bool,
+}
+
+/// What the mutex guards beside the table of members.
+pub(super) struct Inner {
+    switch: Switch,
+    /// As the module was loaded.
+    configured: Switch,
+    hooks: [State; KINDS_MAX],
+    /// Whether the log has the functions.
+    is_logged: bool,
+}
+
+/// The routes that are to be armed.
+enum Needed {
+    None,
+    /// Those of these kinds, and what membership itself needs.
+    Kinds(u32),
+    All,
+}
+
+impl Needed {
+    fn has(&self, kind: u32) -> bool {
+        match self {
+            Self::None => false,
+            Self::Kinds(kinds) => kind == 0 || kinds & kind != 0,
+            Self::All => true,
+        }
+    }
+}
+
+type Guard<'a, S> = Locked<'a, S, Inner>;
+
+/// The routes of a module.
+pub(crate) struct Routes<S: 'static> {
+    members: Table<S, Inner>,
+    hooks: [Hook; KINDS_MAX],
+    text_start: Atomic<usize>,
+    text_len: Atomic<usize>,
+}
+
+impl<S: NamespaceState> Routes<S> {
+    /// What membership itself needs, for every kind.
+    const OWN: &'static [Entry] = &[
+        // SAFETY: `birth` has the original's signature, and calls it; it returns nothing.
+        unsafe {
+            Entry::new(
+                c"shm_init_ns",
+                Decide::Member,
+                birth::<S> as *const _,
+                bindings::resolve_shm_init_ns,
+            )
+        },
+        // SAFETY: `death` has the original's signature, and calls it. The argument is an IPC namespace at its end.
+        unsafe {
+            Entry::new(
+                c"shm_exit_ns",
+                Decide::Namespace,
+                death::<S> as *const _,
+                bindings::resolve_shm_exit_ns,
+            )
+        },
+        // SAFETY: `crossing` has the original's signature, and calls it or fails as it may. The second argument is what an
+        // IPC namespace has in common with others: the function is called by way of `ipcns_operations` only.
+        unsafe {
+            Entry::new(
+                c"ipcns_install",
+                Decide::Crossing,
+                crossing::<S> as *const _,
+                bindings::resolve_ipcns_install,
+            )
+        },
+    ];
+
+    /// Routes for these kinds, each a bit of its own.
+    pub(crate) const fn new(kinds: &'static [Kind]) -> Self {
+        let mut hooks = [const { Hook::new(0, &[], 0) }; KINDS_MAX];
+        let mut next = Self::OWN.len();
+        hooks[0] = Hook::new(0, Self::OWN, 0);
+        let mut at = 0;
+        while at < kinds.len() {
+            assert!(kinds[at].bit.is_power_of_two());
+            hooks[at + 1] = Hook::new(kinds[at].bit, kinds[at].entries, next);
+            next += kinds[at].entries.len();
+            at += 1;
+        }
+        Self {
+            members: Table::new(Inner {
+                switch: Switch::Absent,
+                configured: Switch::Absent,
+                hooks: [const { State::new() }; KINDS_MAX],
+                is_logged: false,
+            }),
+            hooks,
+            text_start: Atomic::new(0),
+            text_len: Atomic::new(0),
+        }
+    }
+
+    #[inline]
+    pub(super) fn members(&self) -> &Table<S, Inner> {
+        &self.members
+    }
+
+    /// Whether an address lies in the module's text.
+    #[inline]
+    pub(super) fn is_in_text(&self, address: usize) -> bool {
+        address.wrapping_sub(self.text_start.load(Relaxed)) < self.text_len.load(Relaxed)
+    }
+
+    /// Looks for the functions, and arms their routes if they are always armed.
+    ///
+    /// Context: the module's init; may sleep.
+    ///
+    /// Errors: `EBUSY` if they were started before; with [`Switch::Always`], `EPERM` if the kernel is locked down, `EOPNOTSUPP` if it
+    /// has no function tracer or lacks one of the functions, `EBUSY` if one of them is livepatched.
+    pub(crate) fn start(&'static self, switch: Switch) -> Result<Started<S>> {
+        let mut table = self.members.lock();
+        if table.inner().configured != Switch::Absent {
+            return Err(EBUSY);
+        }
+        if switch == Switch::Absent {
+            return Ok(Started(None));
+        }
+        if switch == Switch::Always && is_locked_down() {
+            pr_err!("no routes: the kernel is locked down\n");
+            return Err(EPERM);
+        }
+        let text = Text::of_the_module();
+        self.text_start.store(text.start, Relaxed);
+        self.text_len.store(text.len, Relaxed);
+        // SAFETY: Nothing is queued yet.
+        unsafe { bindings::settling_init(Some(settle::<S>)) };
+        let inner = table.inner();
+        inner.switch = switch;
+        inner.configured = switch;
+        if !is_locked_down() {
+            for (hook, state) in self.hooks.iter().zip(&mut inner.hooks) {
+                hook.resolve(state);
+            }
+        }
+        let started = Started(Some(self));
+        let armed = match switch {
+            Switch::Always => self.arm(&mut table, |_| true),
+            _ => Ok(()),
+        };
+        drop(table);
+        match armed {
+            Ok(()) => Ok(started),
+            Err(refusal) => {
+                pr_err!("no routes: {:?} {:?}\n", refusal.reason, refusal.function);
+                Err(refusal.reason.errno())
+            }
+        }
+    }
+
+    /// Arms the hooks of the kinds that are wanted. Stops at the first that fails.
+    fn arm(
+        &self,
+        table: &mut Guard<'_, S>,
+        is_wanted: impl Fn(u32) -> bool,
+    ) -> Result<(), Refusal> {
+        let inner = table.inner();
+        for (hook, state) in self.hooks.iter().zip(&mut inner.hooks) {
+            if hook.entries.is_empty() || state.is_armed || !is_wanted(hook.kind) {
+                continue;
+            }
+            hook.arm::<S>(state)?;
+        }
+        if !mem::replace(&mut inner.is_logged, true) {
+            pr_info!("routes: {}\n", Functions(&self.hooks));
+        }
+        Ok(())
+    }
+
+    /// Enrolls the caller's IPC namespace for those of `kinds` whose routes can be armed.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn enroll(
+        &'static self,
+        kinds: u32,
+        state: impl FnOnce() -> S,
+    ) -> Result<Enrolled, Refusal> {
+        let mut table = self.members.lock();
+        if !matches!(table.inner().switch, Switch::OnDemand | Switch::Always) {
+            return Err(Reason::Off.into());
+        }
+        if is_locked_down() {
+            return Err(Reason::Lockdown.into());
+        }
+        let namespace = Namespace::current().ok_or(Reason::Initial)?;
+        self.judge(namespace)?;
+        self.arm(&mut table, |kind| kind == 0)?;
+        let mut enrolled = Enrolled {
+            kinds: 0,
+            refusal: None,
+        };
+        for hook in &self.hooks[1..] {
+            if hook.kind & kinds == 0 {
+                continue;
+            }
+            match self.arm(&mut table, |kind| kind == hook.kind) {
+                Ok(()) => enrolled.kinds |= hook.kind,
+                Err(refusal) => enrolled.refusal = Some(refusal),
+            }
+        }
+        let inserted = if enrolled.kinds == 0 {
+            Err(enrolled.refusal.unwrap_or(Reason::Absent.into()))
+        } else {
+            self.insert(
+                &mut table,
+                namespace,
+                Origin::enrolled(enrolled.kinds),
+                state(),
+            )
+            .map_err(|_| Reason::Off.into())
+        };
+        drop(table);
+        match inserted {
+            Ok(()) => Ok(enrolled),
+            Err(refusal) => {
+                queue_settling();
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Judges whether the caller may enroll its namespace.
+    fn judge(&self, namespace: Namespace) -> Result<(), Refusal> {
+        let refused = if namespace.is_initial() {
+            Reason::Initial
+        } else if !namespace.caller_is_capable() {
+            Reason::Capability
+        } else if self.members.find(namespace, |_| ()).is_some() {
+            Reason::Twice
+        } else if !namespace::current_is_single_threaded() {
+            Reason::Threads
+        } else if namespace::current_is_shared() {
+            Reason::Shared
+        } else if namespace.is_used() || namespace::current_has_undo_list() {
+            Reason::Used
+        } else {
+            return Ok(());
+        };
+        Err(refused.into())
+    }
+
+    fn insert(
+        &self,
+        table: &mut Guard<'_, S>,
+        namespace: Namespace,
+        origin: Origin,
+        state: S,
+    ) -> Result {
+        let module = References::take().ok_or(ENOENT)?;
+        table.insert(Member::new(namespace, origin, state, module)?);
+        Ok(())
+    }
+
+    /// Looks whether each of the caller's routes was seen to come through, and takes the kinds from its namespace whose were
+    /// not. Routes that only 32-bit programs take are not looked at if `without_ia32`.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn seal(&self, kinds: u32, without_ia32: bool) -> Result<Enrolled, Refusal> {
+        let _table = self.members.lock();
+        let namespace = Namespace::current().ok_or(Reason::NotArmed)?;
+        let sealed = self.members.find(namespace, |member| {
+            if member.sealed.load(Relaxed) {
+                return Err(Refusal::from(Reason::Sealed));
+            }
+            let seen = member.seen.load(Relaxed);
+            let mut enrolled = Enrolled {
+                kinds: member.kinds.load(Relaxed) & kinds,
+                refusal: None,
+            };
+            for hook in &self.hooks[1..] {
+                if hook.kind & enrolled.kinds == 0 {
+                    continue;
+                }
+                let unseen = hook.entries.iter().enumerate().find(|(place, entry)| {
+                    !(entry.ia32 && without_ia32) && seen & hook.index(*place).bit() == 0
+                });
+                if let Some((_, entry)) = unseen {
+                    enrolled.kinds &= !hook.kind;
+                    enrolled.refusal = Some(Refusal {
+                        reason: Reason::Unseen,
+                        function: Some(entry.name),
+                    });
+                }
+            }
+            member.kinds.store(enrolled.kinds, Relaxed);
+            match enrolled.refusal {
+                Some(refusal) if enrolled.kinds == 0 => Err(refusal),
+                _ => {
+                    member.sealed.store(true, Relaxed);
+                    Ok(enrolled)
+                }
+            }
+        });
+        if sealed.is_some() {
+            queue_settling();
+        }
+        sealed.unwrap_or(Err(Reason::NotArmed.into()))
+    }
+
+    /// Calls `f` with the state of the caller's namespace, if that is a member.
+    ///
+    /// Context: any task; `f` may sleep if that may.
+    #[inline]
+    pub(super) fn with_current<R>(&self, f: impl FnOnce(&S) -> R) -> Option<R> {
+        let state = self
+            .members
+            .find(Namespace::current()?, |member| &raw const member.state)?;
+        // SAFETY: A record goes when its namespace does, and the caller, which holds a reference to its namespace, does not
+        // change it within `f`.
+        Some(f(unsafe { &*state }))
+    }
+
+    /// The routes that the switch and the members need.
+    fn needed(table: &mut Guard<'_, S>) -> Needed {
+        match table.inner().switch {
+            Switch::Absent | Switch::Off => Needed::None,
+            Switch::OnDemand => table
+                .iter()
+                .map(|member| member.kinds.load(Relaxed))
+                .reduce(|all, kinds| all | kinds)
+                .map_or(Needed::None, Needed::Kinds),
+            Switch::Always => Needed::All,
+        }
+    }
+
+    /// Disarms what is needed no more.
+    ///
+    /// Context: may sleep. Errors: the tracer's, if it could not be disarmed.
+    fn settle(&self, table: &mut Guard<'_, S>) -> Result {
+        let needed = Self::needed(table);
+        let inner = table.inner();
+        for (hook, state) in self.hooks.iter().zip(&mut inner.hooks) {
+            if state.is_armed && !needed.has(hook.kind) {
+                hook.disarm(state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Throws the switch: disarms all routes, or arms those that members need. Their calls go to the originals meanwhile.
+    ///
+    /// Context: may sleep. Errors: `EOPNOTSUPP` if the module was loaded without routes; as [`Routes::start`].
+    pub(crate) fn switch(&self, on: bool) -> Result {
+        let mut table = self.members.lock();
+        let configured = table.inner().configured;
+        if configured == Switch::Absent {
+            return Err(EOPNOTSUPP);
+        }
+        table.inner().switch = if on { configured } else { Switch::Off };
+        if on {
+            let needed = Self::needed(&mut table);
+            self.arm(&mut table, |kind| needed.has(kind))
+                .map_err(|refusal| refusal.reason.errno())
+        } else {
+            self.settle(&mut table)
+        }
+    }
+
+    /// Whether routes are switched on.
+    pub(crate) fn is_on(&self) -> bool {
+        matches!(
+            self.members.lock().inner().switch,
+            Switch::OnDemand | Switch::Always
+        )
+    }
+
+    /// Calls `f` with each route.
+    ///
+    /// Context: may sleep; so may `f`.
+    pub(crate) fn for_each_route(&self, mut f: impl FnMut(Route)) {
+        let mut table = self.members.lock();
+        let inner = table.inner();
+        for (hook, state) in self.hooks.iter().zip(&inner.hooks) {
+            for (place, entry) in hook.entries.iter().enumerate() {
+                f(Route {
+                    function: entry.name,
+                    kind: hook.kind,
+                    is_absent: !hook.has(state, place),
+                    is_armed: state.is_armed,
+                    counts: hook.index(place).sum(),
+                });
+            }
+        }
+    }
+
+    /// Calls `f` with each enrolled namespace, in no order.
+    ///
+    /// Context: may sleep; so may `f`.
+    pub(crate) fn for_each_namespace(&self, mut f: impl FnMut(Enrollment)) {
+        for member in self.members.lock().iter() {
+            f(Enrollment {
+                id: member.key.id,
+                inum: member.inum,
+                kinds: member.kinds.load(Relaxed),
+                is_sealed: member.sealed.load(Relaxed),
+                is_born: member.is_born,
+            });
+        }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let (reason, function) = match failure {
+            Failure::Tracer => (Reason::Tracer, None),
+            Failure::Absent(function) => (Reason::Absent, Some(function)),
+            Failure::Taken(function) => (Reason::Taken, Some(function)),
+        };
+        Self { reason, function }
+    }
+}
+
+impl Reason {
+    /// The error that a call fails with for this reason.
+    pub(crate) fn errno(self) -> Error {
+        match self {
+            Self::Off | Self::Tracer | Self::Absent => EOPNOTSUPP,
+            Self::Lockdown | Self::Capability => EPERM,
+            Self::Initial
+            | Self::Threads
+            | Self::Shared
+            | Self::Used
+            | Self::Twice
+            | Self::Taken
+            | Self::Sealed => EBUSY,
+            Self::Unseen => ENOTCONN,
+            Self::NotArmed => EINVAL,
+        }
+    }
+}
+
+/// The functions of hooks, by name, for the log.
+struct Functions<'a>(&'a [Hook]);
+
+impl fmt::Display for Functions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for entry in self.0.iter().flat_map(|hook| hook.entries) {
+            f.write_str(entry.name.to_str().unwrap_or("?"))?;
+            f.write_str(" ")?;
+        }
+        f.write_str("are answered for enrolled namespaces")
+    }
+}
+
+/// Whether the kernel is locked down against what redirects its functions.
+fn is_locked_down() -> bool {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::lock_down_redirections() }
+}
+
+/// Has [`settle`] run a while later, unless it is to run already.
+fn queue_settling() {
+    // SAFETY: The work was initialized when the routes were started, without which there is no member.
+    unsafe { bindings::settling_queue(SETTLING_MS) };
+}
+
+/// Ends the records of the dead, disarms what no member needs any more, and only then gives the references of the dead to the
+/// module back.
+///
+/// # Safety
+///
+/// For the workqueue only. [`Started`] waits for its end.
+unsafe extern "C" fn settle<S: NamespaceState>(_work: *mut work_struct) {
+    let routes = S::routes();
+    let dead = routes.members.lock().take_dead();
+    let references = dead.end();
+    if let Err(error) = routes.settle(&mut routes.members.lock()) {
+        pr_err!("a route could not be disarmed ({error:?}): the module stays loaded for good\n");
+        references.leak();
+    }
+}
+
+/// Answers `shm_init_ns(ns)`, by which a namespace is born to a member. Nothing that can fail comes after it in
+/// `create_ipc_ns`; if the namespace is given up all the same, it dies as any other.
+///
+/// # Safety
+///
+/// As the original's.
+unsafe extern "C" fn birth<S: NamespaceState>(ns: *mut bindings::ipc_namespace) {
+    // SAFETY: These are the arguments of the call.
+    unsafe { bindings::original_shm_init_ns(ns) };
+    // SAFETY: It is a namespace, and not known to anybody else yet.
+    let namespace = unsafe { Namespace::from_ptr(ns) };
+    let routes = S::routes();
+    let Some(child) = routes.with_current(S::child) else {
+        return;
+    };
+    let Some(origin) =
+        Namespace::current().and_then(|parent| routes.members.find(parent, Origin::born_to))
+    else {
+        return;
+    };
+    let inserted = routes.insert(&mut routes.members.lock(), namespace, origin, child);
+    if inserted.is_err() {
+        pr_warn!("no memory to enroll the namespace that a member made\n");
+    }
+}
+
+/// Answers `shm_exit_ns(ns)`, by which a namespace dies. No task has been in it for a grace period.
+///
+/// # Safety
+///
+/// As the original's.
+unsafe extern "C" fn death<S: NamespaceState>(ns: *mut bindings::ipc_namespace) {
+    // SAFETY: These are the arguments of the call.
+    unsafe { bindings::original_shm_exit_ns(ns) };
+    // SAFETY: The caller frees it later.
+    let namespace = unsafe { Namespace::from_ptr(ns) };
+    // The record keeps its reference to the module until `settle`, which waits for this task to leave the text.
+    if S::routes().members.lock().unlink(namespace.key()) {
+        queue_settling();
+    }
+}
+
+/// Answers `ipcns_install(nsset, ns)`, by which setns(2) joins a namespace. A task may not cross the boundary of enrollment while
+/// others run in its memory: half of a process would be answered here, and half in the kernel.
+///
+/// # Safety
+///
+/// As the original's.
+unsafe extern "C" fn crossing<S: NamespaceState>(
+    nsset: *mut bindings::nsset,
+    ns: *mut ns_common,
+) -> c_int {
+    let members = S::routes().members();
+    let is_member = |namespace| members.find(namespace, |_| ()).is_some();
+    // SAFETY: By the function's own requirement it is that of an IPC namespace, which the caller's descriptor holds.
+    let to = unsafe { Namespace::from_common(ns) };
+    if Namespace::current().is_some_and(is_member) != is_member(to)
+        && namespace::current_shares_memory()
+    {
+        return EINVAL.to_errno();
+    }
+    // SAFETY: These are the arguments of the call.
+    unsafe { bindings::original_ipcns_install(nsset, ns) }
+}
+
+/// Routes that were started. To be dropped by the module's exit, or when its init fails.
+pub(crate) struct Started<S: NamespaceState>(Option<&'static Routes<S>>);
+
+impl<S: NamespaceState> Drop for Started<S> {
+    /// Disarms all routes. If one cannot be disarmed, the module's text has to stay, and this waits for ever.
+    ///
+    /// Context: may sleep. As each member has a reference to the module, there is none when the module exits.
+    fn drop(&mut self) {
+        let Some(routes) = self.0 else {
+            return;
+        };
+        // SAFETY: The work was initialized, and is not queued again: there are no members.
+        unsafe { bindings::settling_end() };
+        routes.members.lock().inner().switch = Switch::Absent;
+        while let Err(error) = routes.settle(&mut routes.members.lock()) {
+            pr_err!("a route cannot be disarmed ({error:?}), so that the module cannot go\n");
+            fsleep(Delta::from_secs(60));
+        }
+        // For tasks that were preempted between an answer's end and its caller.
+        // SAFETY: The function has no requirements; this task may sleep.
+        unsafe { kernel::bindings::synchronize_rcu_tasks() };
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Routes: which of the kernel's system calls are answered by which objects, for the tasks of enrolled IPC namespaces.
+//!
+//! `docs/routes.md` explains how; the mechanism is `src/abstractions/redirect/`.
+
+#![deny(unsafe_code)]
+
+mod enrollment;
+mod eventfd;
+
+pub(crate) use enrollment::{arm, namespaces, routes, seal};
+
+use crate::{
+    abstractions::{
+        redirect::routes::{Kind, NamespaceState, Routes, Started, Switch},
+        vfs::anon_file::AnonFiles,
+    },
+    bindings::{IPCDEMO_KIND_COUNTER, IPCDEMO_ROUTED_KINDS}, //
+};
+use kernel::{prelude::*, sync::Arc};
+
+/// The kinds that are routed.
+static ROUTES: Routes<Namespace> = Routes::new(&[Kind {
+    bit: 1 << IPCDEMO_KIND_COUNTER,
+    entries: eventfd::ENTRIES,
+}]);
+
+const _: () = assert!(IPCDEMO_ROUTED_KINDS == 1 << IPCDEMO_KIND_COUNTER);
+
+/// The objects' resources for members.
+pub(crate) struct Resources {
+    eventfds: AnonFiles,
+}
+
+impl Resources {
+    /// Makes them, once, when the module is loaded.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
+    pub(crate) fn open() -> Result<Arc<Self>> {
+        let resources = Self {
+            eventfds: AnonFiles::new(c"[eventfd]")?,
+        };
+        Ok(Arc::new(resources, GFP_KERNEL)?)
+    }
+}
+
+/// The state of an enrolled namespace.
+pub(crate) struct Namespace {
+    resources: Arc<Resources>,
+}
+
+impl NamespaceState for Namespace {
+    fn child(&self) -> Self {
+        Self {
+            resources: self.resources.clone(),
+        }
+    }
+
+    fn routes() -> &'static Routes<Self> {
+        &ROUTES
+    }
+}
+
+/// Starts the routes, as the module's parameter says.
+///
+/// Context: the module's init; may sleep. Errors: `EINVAL` for an unknown value; those of [`Routes::start`].
+pub(crate) fn start(parameter: u8) -> Result<Started<Namespace>> {
+    ROUTES.start(match parameter {
+        0 => Switch::Absent,
+        1 => Switch::OnDemand,
+        2 => Switch::Always,
+        _ => {
+            pr_err!("routes={parameter}: it is 0, 1 or 2\n");
+            return Err(EINVAL);
+        }
+    })
+}
