@@ -82,15 +82,21 @@ pub struct Cli {
     #[arg(long, value_name = "KO")]
     pub module: Vec<PathBuf>,
 
-    /// Parameters for the last --module
+    /// Parameters for the last module
     #[arg(
         long,
         value_name = "ARGS",
-        requires = "module",
         default_value = "",
         hide_default_value = true
     )]
     pub module_args: String,
+
+    /// With --module-args, the last module patches the kernel's code when it is inserted and when it
+    /// is removed. Without KVM, do both while the other processors are offline: QEMU's translator may
+    /// leave one with a stale breakpoint. The module's KUnit tests run on all processors, before that
+    /// and without the parameters
+    #[arg(long)]
+    pub patching: bool,
 
     /// Set a variable for CMD (may be repeated)
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
@@ -295,6 +301,12 @@ impl Cli {
                     .into(),
             );
         }
+        if !self.module_args.is_empty() && self.module.is_empty() && !self.cargo_test {
+            return Err("--module-args belongs to a --module: none is given".into());
+        }
+        if self.patching && self.module_args.is_empty() {
+            return Err("--patching belongs to --module-args: none are given".into());
+        }
         if self.icount && self.cpus > 1 && std::env::args().any(|arg| arg.starts_with("--cpus")) {
             return Err("--icount takes one processor".into());
         }
@@ -358,6 +370,20 @@ mod tests {
         assert!(parse(&["--env", "x", "--", "true"]).is_err());
         assert!(parse(&["--timeout", "-1", "--", "true"]).is_err());
         assert!(parse(&["--cpus", "0", "--", "true"]).is_err());
+        let args = |more: &[&str]| {
+            parse(
+                &[
+                    &["--patching", "--module-args", "a=1"],
+                    more,
+                    &["--", "true"],
+                ]
+                .concat(),
+            )
+        };
+        assert!(args(&[]).unwrap_err().contains("none is given"));
+        assert!(args(&["--module", "a.ko"]).is_ok());
+        assert!(args(&["--cargo-test"]).is_ok());
+        assert!(parse(&["--patching", "--module", "a.ko", "--", "true"]).is_err());
         assert!(parse(&["--interactive"]).is_ok());
         assert!(parse(&["--interactive", "--cargo-test"]).is_err());
     }

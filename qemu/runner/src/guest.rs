@@ -38,6 +38,7 @@ use crate::protocol::{
 use crate::tree;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const KUNIT_FILTER: &str = "/sys/module/kunit/parameters/filter_glob";
 const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 
 /// What process 1 does: never returns but by an error, and the kernel then panics, which the host
@@ -118,13 +119,43 @@ fn set_up_system() -> Result<()> {
 
 /// Brings up those the kernel was told to leave alone.
 fn start_processors() -> Result<()> {
+    switch(&processors(OFFLINE)?, ONLINE)
+}
+
+const OFFLINE: &str = "0";
+const ONLINE: &str = "1";
+
+/// The `online` files of the processors in this state. The first processor has no such file: it
+/// can't go offline.
+fn processors(state: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     for entry in fs::read_dir("/sys/devices/system/cpu")? {
-        let online = entry?.path().join("online");
-        if fs::read_to_string(&online).is_ok_and(|state| state.trim() == "0") {
-            fs::write(&online, "1").with_context(|| format!("writing {}", online.display()))?;
+        let file = entry?.path().join("online");
+        if fs::read_to_string(&file).is_ok_and(|is| is.trim() == state) {
+            found.push(file);
         }
     }
+    Ok(found)
+}
+
+fn switch(processors: &[PathBuf], state: &str) -> Result<()> {
+    for file in processors {
+        fs::write(file, state).with_context(|| format!("writing {}", file.display()))?;
+    }
     Ok(())
+}
+
+/// Acts, if `alone` while the other processors are offline. A processor that was offline before
+/// stays so. After a failure nothing is brought back: it ends the run.
+fn act(alone: bool, action: impl FnOnce() -> Result<()>) -> Result<()> {
+    let others = if alone {
+        processors(ONLINE)?
+    } else {
+        Vec::new()
+    };
+    switch(&others, OFFLINE)?;
+    action()?;
+    switch(&others, ONLINE)
 }
 
 /// Waits for the port to come up: the kernel probes it on its own time, and announces it.
@@ -174,7 +205,12 @@ struct Agent {
     port: File,
     children: SignalFd,
     /// Inserted by us, in that order.
-    modules: Vec<String>,
+    modules: Vec<Module>,
+}
+
+struct Module {
+    name: String,
+    alone: bool,
 }
 
 impl Agent {
@@ -235,7 +271,7 @@ impl Agent {
             Request::Root { tag } => enter_root(&tag),
             Request::Put(entry) => self.put(&entry),
             Request::Get { path } => self.get(&path),
-            Request::Load { path, args } => self.load(&path, &args),
+            Request::Load { path, args, alone } => self.load(&path, &args, alone),
             Request::Mark(text) => Ok(fs::write("/dev/kmsg", format!("<6>{LOG_PREFIX}{text}\n"))?),
             Request::KillLeftovers => self.kill_leftovers(),
             Request::Unload => self.unload(),
@@ -269,44 +305,32 @@ impl Agent {
         .with_context(|| format!("sending {top}"))
     }
 
-    fn load(&mut self, path: &str, args: &str) -> Result<()> {
+    fn load(&mut self, path: &str, args: &str, alone: bool) -> Result<()> {
         let file = File::open(path).with_context(|| format!("opening {path}"))?;
         let name = Path::new(path)
             .file_stem()
             .and_then(|stem| stem.to_str())
             .unwrap_or(path)
             .replace('-', "_");
-        finit_module(&file, &CString::new(args)?, ModuleInitFlags::empty())
-            .with_context(|| format!("inserting the module {name}"))?;
-        self.modules.push(name);
+        let insert = |args: &CStr| {
+            finit_module(&file, args, ModuleInitFlags::empty())
+                .with_context(|| format!("inserting the module {name}"))
+        };
+        // KUnit runs a module's tests during the insertion, and some of them look for races.
+        if alone && Path::new(KUNIT_FILTER).exists() {
+            insert(c"")?;
+            remove_module(&name)?;
+            fs::write(KUNIT_FILTER, "none").context("turning KUnit off")?;
+        }
+        let args = CString::new(args)?;
+        act(alone, || insert(&args))?;
+        self.modules.push(Module { name, alone });
         Ok(())
     }
 
     fn unload(&mut self) -> Result<()> {
-        while let Some(name) = self.modules.pop() {
-            // A killed process gives up the last of its files in the kernel's own time, io_uring's
-            // for one.
-            let deadline = Instant::now() + Duration::from_secs(2);
-            loop {
-                match delete_module(&CString::new(name.as_str())?, DeleteModuleFlags::O_NONBLOCK) {
-                    Err(Errno::EWOULDBLOCK | Errno::EBUSY) if Instant::now() < deadline => {
-                        sleep(Duration::from_millis(5))
-                    }
-                    Err(Errno::EWOULDBLOCK | Errno::EBUSY) => {
-                        let count = fs::read_to_string(format!("/sys/module/{name}/refcnt"))
-                            .unwrap_or_default();
-                        bail!(
-                            "module {name} is still in use with every process gone: refcnt {}",
-                            count.trim()
-                        );
-                    }
-                    // The command has removed it itself.
-                    Ok(()) | Err(Errno::ENOENT) => break,
-                    Err(error) => {
-                        return Err(error).with_context(|| format!("removing the module {name}"));
-                    }
-                }
-            }
+        while let Some(Module { name, alone }) = self.modules.pop() {
+            act(alone, || remove_module(&name))?;
         }
         Ok(())
     }
@@ -485,6 +509,29 @@ impl Agent {
                 &mut [PollFd::new(self.children.as_fd(), PollFlags::POLLIN)],
                 PollTimeout::try_from(left)?,
             )?;
+        }
+    }
+}
+
+fn remove_module(name: &str) -> Result<()> {
+    // A killed process gives up the last of its files in the kernel's own time, io_uring's for one.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match delete_module(&CString::new(name)?, DeleteModuleFlags::O_NONBLOCK) {
+            Err(Errno::EWOULDBLOCK | Errno::EBUSY) if Instant::now() < deadline => {
+                sleep(Duration::from_millis(5))
+            }
+            Err(Errno::EWOULDBLOCK | Errno::EBUSY) => {
+                let count =
+                    fs::read_to_string(format!("/sys/module/{name}/refcnt")).unwrap_or_default();
+                bail!(
+                    "module {name} is still in use with every process gone: refcnt {}",
+                    count.trim()
+                );
+            }
+            // The command has removed it itself.
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(error) => return Err(error).with_context(|| format!("removing the module {name}")),
         }
     }
 }

@@ -148,6 +148,9 @@ pub enum Request {
         path: String,
         /// Its parameters, as `insmod` takes them.
         args: String,
+        /// Whether the other processors are to be offline meanwhile, and while it is removed. The
+        /// module's KUnit tests then run before that, in a module without parameters.
+        alone: bool,
     },
     /// Run a command; answered by [`Reply::Exited`].
     Run(Command),

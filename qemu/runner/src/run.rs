@@ -266,31 +266,36 @@ impl Run<'_> {
             self.session
                 .put(Path::new(program), &test_path(Path::new(program)))?;
         }
-        let last = cli.module.len().saturating_sub(1);
-        for (index, module) in cli.module.iter().enumerate() {
-            let args = if index == last { &*cli.module_args } else { "" };
-            if module == Path::new("-") {
-                self.doing("waiting for the path of a module on standard input");
-                let path = self.session.stdin_line()?;
-                self.insert(Path::new(path.trim_end()), args)?;
-            } else {
-                self.insert(module, args)?;
-            }
-        }
+        let mut modules = cli.module.clone();
         if cli.cargo_test {
             let name = cli
                 .kernel
                 .to_possible_value()
                 .map_or_else(String::new, |value| value.get_name().to_owned());
             let module = cli.tree.join("out").join(name).join("ipcdemo.ko");
-            if module.exists() {
-                self.insert(&module, "")?;
+            modules.extend(module.exists().then_some(module));
+        }
+        // A processor that executes the code itself sees it patched; the translator may not.
+        let alone = cli.patching && machine.accel == Accel::Tcg;
+        let last = modules.len().saturating_sub(1);
+        for (index, module) in modules.iter().enumerate() {
+            let (args, alone) = if index == last {
+                (&*cli.module_args, alone)
+            } else {
+                ("", false)
+            };
+            if module == Path::new("-") {
+                self.doing("waiting for the path of a module on standard input");
+                let path = self.session.stdin_line()?;
+                self.insert(Path::new(path.trim_end()), args, alone)?;
+            } else {
+                self.insert(module, args, alone)?;
             }
         }
         Ok(())
     }
 
-    fn insert(&mut self, module: &Path, args: &str) -> Result<(), Failure> {
+    fn insert(&mut self, module: &Path, args: &str, alone: bool) -> Result<(), Failure> {
         let name = module
             .file_name()
             .and_then(|name| name.to_str())
@@ -302,6 +307,7 @@ impl Run<'_> {
             .request(&Request::Load {
                 path,
                 args: args.to_owned(),
+                alone,
             })
             .map_err(condemn)
     }
