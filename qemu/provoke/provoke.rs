@@ -23,6 +23,9 @@ module! {
 
 struct Provoke;
 
+/// Not misbehaving: init and exit say how many processors are online, as the KUnit test always does.
+const COUNT: u32 = 15;
+
 impl kernel::Module for Provoke {
     fn init(module: &'static ThisModule) -> Result<Self> {
         match module_parameters::how.value() {
@@ -45,9 +48,34 @@ impl kernel::Module for Provoke {
             12 => unsafe { bindings::__module_get(module.as_ptr()) },
             13 => return Err(EINVAL),
             14 => sleep_as_rcu_reader(),
+            COUNT => say_processors("inserted"),
             _ => return Err(ENOSYS),
         }
         Ok(Provoke)
+    }
+}
+
+impl Drop for Provoke {
+    fn drop(&mut self) {
+        if module_parameters::how.value() == COUNT {
+            say_processors("removed");
+        }
+    }
+}
+
+fn say_processors(what: &str) {
+    // SAFETY: the kernel's own counter, which lives as long as the kernel; C reads it as it changes
+    // too.
+    let online = unsafe { (&raw const bindings::__num_online_cpus.counter).read_volatile() };
+    pr_info!("{what} with {online} online\n");
+}
+
+#[cfg(CONFIG_KUNIT = "y")]
+#[kernel::macros::kunit_tests(provoke)]
+mod tests {
+    #[test]
+    fn processors() {
+        super::say_processors("tested");
     }
 }
 

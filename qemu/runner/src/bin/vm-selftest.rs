@@ -33,6 +33,7 @@ mod how {
     pub const REFERENCE: u32 = 12;
     pub const REFUSE: u32 = 13;
     pub const RCU_SLEEP: u32 = 14;
+    pub const COUNT: u32 = 15;
 }
 
 /// How a run ended.
@@ -202,6 +203,7 @@ fn main() {
         deaths(&mut harness);
         hangs(&mut harness);
         test_programs(&mut harness);
+        patching(&mut harness);
         if first {
             saved_guests(&mut harness);
         }
@@ -554,9 +556,12 @@ fn hangs(harness: &mut Harness) {
     });
 }
 
+/// A script's line by which it passes for a test program.
+const PASSED: &str =
+    "echo 'test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out'";
+
 fn test_programs(harness: &mut Harness) {
-    let result =
-        "echo 'test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out'";
+    let result = PASSED;
     let tests = |harness: &Harness, one: &str, two: &str| {
         let (one, two) = (harness.script("one", one)?, harness.script("two", two)?);
         harness.run(&["--tests", &one, &two])
@@ -592,6 +597,70 @@ fn test_programs(harness: &mut Harness) {
             )
         },
     );
+}
+
+/// A module that patches the kernel meets one processor; its KUnit tests and the command meet all.
+fn patching(harness: &mut Harness) {
+    const ALONE: [(&str, u32); 3] = [("tested", 2), ("inserted", 1), ("removed", 1)];
+    const BESIDE: [(&str, u32); 3] = [("inserted", 2), ("tested", 2), ("removed", 2)];
+    const SHOW: &str = "cat /sys/devices/system/cpu/online";
+    let command = ["--", "sh", "-c", SHOW];
+    for (name, options) in [
+        ("on a resumed guest", &["--patching"][..]),
+        ("on a booted guest", &["--patching", "--fresh"]),
+        ("by standard input", &["--patching", "--module", "-"]),
+    ] {
+        harness.case(&format!("a module that patches, {name}"), |harness| {
+            processors_seen(harness, &[options, &command].concat(), ALONE)
+        });
+    }
+    harness.case("a module that patches, and test programs", |harness| {
+        let program = harness.script("online", &format!("{SHOW}; {PASSED}"))?;
+        processors_seen(harness, &["--patching", "--tests", &program], ALONE)
+    });
+    harness.case("a module that does not patch", |harness| {
+        processors_seen(harness, &command, BESIDE)
+    });
+}
+
+/// Runs with a module that counts the processors when it is inserted, tested by KUnit, and removed.
+fn processors_seen(harness: &Harness, options: &[&str], expected: [(&str, u32); 3]) -> Result<()> {
+    let (module, how) = (harness.module(), format!("how={}", how::COUNT));
+    let mut args = vec!["--module-args", &how];
+    if !options.contains(&"--module") {
+        args.extend(["--module", &module]);
+    }
+    args.extend(options);
+    let mut child = harness
+        .vm(&args)
+        // With KVM, --patching does nothing.
+        .env("IPCDEMO_ACCEL", "tcg")
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut stdin = child.stdin.take().context("no stdin")?;
+    writeln!(stdin, "{module}")?;
+    drop(stdin);
+    let outcome = finish(child)?;
+    outcome.expect(0, &[])?;
+    ensure!(
+        outcome.stdout.contains("0-1\n"),
+        "the command saw {:?}",
+        outcome.stdout
+    );
+    let log = fs::read_to_string(harness.scratch.join("log"))?;
+    let said: Vec<&str> = log
+        .lines()
+        .filter_map(|line| Some(line.split_once("] provoke: ")?.1))
+        .filter(|message| message.ends_with(" online"))
+        .collect();
+    // The stock kernel has no KUnit.
+    let expected: Vec<String> = expected
+        .iter()
+        .filter(|(what, _)| *what != "tested" || harness.kernel != "stock")
+        .map(|(what, online)| format!("{what} with {online} online"))
+        .collect();
+    ensure!(said == expected, "the module said {said:?}");
+    Ok(())
 }
 
 fn saved_guests(harness: &mut Harness) {
