@@ -14,6 +14,7 @@
 //! ```
 
 mod counter;
+mod enroll;
 mod error;
 mod factory;
 mod fifo;
@@ -21,16 +22,19 @@ mod null;
 mod object;
 mod pipe;
 pub mod raw;
+mod routes;
 mod tally;
 mod waitq;
 
 pub use counter::{Counter, CounterFlags};
+pub use enroll::{EnrollError, Enrolled, Refusal, RefusalReason, SealFlags, enroll, prove};
 pub use error::OpenError;
 pub use factory::Factory;
 pub use fifo::{Fifo, fifo_path};
 pub use null::{Null, NullFlags};
 pub use object::{Kind, Object};
 pub use pipe::{PipeFlags, PipeLimits, PipeLimitsChange, PipeReader, PipeWriter};
+pub use routes::{Kinds, Namespace, Route, RouteState, Routes};
 pub use tally::{Sums, Tally};
 pub use waitq::{
     Keys, Listing, PassedOn, Reason, Receipt, StoppedBy, WaitOptions, Waiter, WaiterKind, Waitq,

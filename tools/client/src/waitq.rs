@@ -659,7 +659,7 @@ const fn nanoseconds(time: Duration) -> u64 {
 }
 
 /// A C string in an array, which the kernel has terminated.
-fn text(bytes: &[c_char]) -> String {
+pub(crate) fn text(bytes: &[c_char]) -> String {
     let bytes: Vec<_> = bytes.iter().map(|&byte| byte as u8).collect();
     CStr::from_bytes_until_nul(&bytes)
         .map(|text| text.to_string_lossy().into_owned())

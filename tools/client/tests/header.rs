@@ -117,6 +117,11 @@ fn layouts_are_the_same_everywhere() {
         ipcdemo_waiters_args { waiters, capacity, waiter_size, count, total, word }
         ipcdemo_object { id, value, kind, flags, waiters, reserved }
         ipcdemo_list_args { after, objects, capacity, object_size, count, reserved }
+        ipcdemo_enroll_args { kinds, flags, reason, reserved, function }
+        ipcdemo_route { function, kind, state, answered, passed }
+        ipcdemo_routes_args { routes, capacity, route_size, count, total, switched, reserved }
+        ipcdemo_namespace { id, inum, kinds, flags, reserved }
+        ipcdemo_namespaces_args { after, namespaces, capacity, namespace_size, count, reserved }
     }
     macro_rules! requests {
         ($($name:ident)*) => {$(
@@ -137,6 +142,10 @@ fn layouts_are_the_same_everywhere() {
         IPCDEMO_IOC_PIPE_LIMITS
         IPCDEMO_IOC_TALLY
         IPCDEMO_IOC_LIST
+        IPCDEMO_IOC_ARM
+        IPCDEMO_IOC_SEAL
+        IPCDEMO_IOC_ROUTES
+        IPCDEMO_IOC_NAMESPACES
         IPCDEMO_IOC_WAIT
         IPCDEMO_IOC_WAKE
         IPCDEMO_IOC_WAITERS
@@ -163,7 +172,7 @@ fn names(before: &str, after: &str) -> Vec<&'static str> {
     let header = include_str!("../../../src/uapi/ipcdemo.h");
     let names: Vec<_> = header
         .lines()
-        .filter_map(|line| Some(line.strip_prefix(before)?.split_once(after)?.0))
+        .filter_map(|line| Some(line.strip_prefix(before)?.split_once(after)?.0.trim_end()))
         .collect();
     assert!(!names.is_empty(), "no line is {before}…{after}");
     names
@@ -192,4 +201,9 @@ fn values_and_sizes_add_up() {
     assert_eq!(size_of::<raw::ipcdemo_waiter>(), 8 + 6 * 4 + 16 + 64);
     assert_eq!(raw::IPCDEMO_LIST_SIZE_VER0, 2 * 8 + 4 * 4);
     assert_eq!(size_of::<raw::ipcdemo_object>(), 2 * 8 + 4 * 4);
+    assert_eq!(raw::IPCDEMO_ENROLL_SIZE_VER0, 4 * 4 + 64);
+    assert_eq!(raw::IPCDEMO_ROUTES_SIZE_VER0, 8 + 6 * 4);
+    assert_eq!(size_of::<raw::ipcdemo_route>(), 64 + 2 * 4 + 2 * 8);
+    assert_eq!(raw::IPCDEMO_NAMESPACES_SIZE_VER0, 2 * 8 + 4 * 4);
+    assert_eq!(size_of::<raw::ipcdemo_namespace>(), 8 + 4 * 4);
 }
