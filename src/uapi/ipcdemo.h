@@ -604,6 +604,13 @@ struct ipcdemo_namespaces_args {
 #define IPCDEMO_IOC_PIPE_SET_SIZE	_IO(IPCDEMO_IOC_MAGIC, 0x30)
 #define IPCDEMO_IOC_PIPE_GET_SIZE	_IO(IPCDEMO_IOC_MAGIC, 0x31)
 
+/*
+ * Of a counter's descriptor: its id, as IPCDEMO_IOC_LIST tells it. A counter that eventfd(2)
+ * made for a member is called anon_inode:[eventfd] under /proc, as the kernel's own are, and their
+ * numbers are of another count: this request, which those refuse with ENOTTY, tells them apart.
+ */
+#define IPCDEMO_IOC_ID		_IOR(IPCDEMO_IOC_MAGIC, 0x38, __u64)
+
 /* Of a tally's descriptor. */
 #define IPCDEMO_IOC_TALLIED	_IOWR(IPCDEMO_IOC_MAGIC, 0x40, struct ipcdemo_tallied_args)
 

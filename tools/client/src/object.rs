@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
 
-use crate::raw;
+use crate::{factory, raw};
 
 /// Makes [`Kind`] of the kinds, each with its number in the interface, its name, and the field of
 /// `/proc/PID/fdinfo` that tells an object's number among its kind.
@@ -73,6 +75,17 @@ impl Object {
     /// So many [`waiters`](Object::waiters) stand for as many or more.
     pub const WAITERS_COUNTED: u32 = raw::IPCDEMO_WAITERS_COUNTED;
 
+    /// The id of the counter behind a descriptor; none if that is no counter of the module's. Their
+    /// names under `/proc` do not tell: one that eventfd(2) made for a member has the kernel's.
+    pub fn id_of_counter(fd: impl AsFd) -> io::Result<Option<u64>> {
+        let mut id = 0;
+        match factory::call(fd.as_fd(), raw::IPCDEMO_IOC_ID, &mut id) {
+            Ok(()) => Ok(Some(id)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Its number among its kind, which `/proc/PID/fdinfo` shows in one of
     /// [`Kind::NUMBER_FIELDS`].
     #[must_use]
@@ -90,5 +103,20 @@ impl From<&raw::ipcdemo_object> for Object {
             flags: object.flags,
             waiters: object.waiters,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{FromRawFd, OwnedFd};
+
+    use super::*;
+
+    /// The kernel's own have no id of ours.
+    #[test]
+    fn a_native_eventfd_is_no_counter() {
+        // SAFETY: It takes no pointer, and the descriptor is new.
+        let native = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
+        assert_eq!(Object::id_of_counter(&native).unwrap(), None);
     }
 }

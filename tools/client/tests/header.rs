@@ -151,6 +151,7 @@ fn layouts_are_the_same_everywhere() {
         IPCDEMO_IOC_WAITERS
         IPCDEMO_IOC_PIPE_SET_SIZE
         IPCDEMO_IOC_PIPE_GET_SIZE
+        IPCDEMO_IOC_ID
         IPCDEMO_IOC_TALLIED
     }
     compile_everywhere(&source);
