@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipcdemo_client::{Fifo, Keys, Kind};
+use ipcdemo_client::{Fifo, Keys, Kind, Kinds};
 
 use crate::bench::Bench;
 
@@ -23,6 +23,7 @@ Examples:
   ipcdemo waitq wake                          wake one, and be told whom it reached
   ipcdemo pipe run -- seq 9 ::: tac           a pipeline on the module's pipes
   ipcdemo exec -- bash -c 'seq 9 | tac'       any program, with the module's pipes
+  ipcdemo enroll -- python3 script.py         any program: the module answers its calls
   ipcdemo mkfifo jobs                         a FIFO: /dev/ipcdemo-fifo-jobs
   ipcdemo ls                                  what is alive now
 
@@ -104,10 +105,32 @@ Examples:
   ipcdemo exec --only pipe -- make -j4
   ipcdemo exec --report -- python3 script.py")]
     Exec(Exec),
+    /// Run a program whose own system calls the module answers
+    #[command(after_help = "\
+The program gets an IPC namespace of its own. The module redirects the kernel's functions for the
+tasks in it, at full speed: the program, all that it starts, and the IPC namespaces that they
+make. It takes CAP_SYS_ADMIN, and a module that was loaded with routes=1. See `ipcdemo routes` for
+what is redirected, and `ipcdemo ls --namespaces` for who is a member.
+
+Examples:
+  ipcdemo enroll -- python3 -c 'import os; print(os.eventfd(3))'
+  ipcdemo enroll --only counter -- sh")]
+    Enroll(Enroll),
+    /// List the kernel's functions that the module answers for members, or switch them off
+    #[command(after_help = "\
+--off disarms them at once, whatever members there are: their calls go to the kernel, and what
+they have made before stays the module's.
+
+Examples:
+  ipcdemo routes
+  ipcdemo routes --json
+  ipcdemo routes --off")]
+    Routes(Routes),
     /// List the live objects, and who holds them
     #[command(after_help = "\
 Examples:
   ipcdemo ls --json
+  ipcdemo ls --namespaces                   whose calls the module answers, and who pins it
   test \"$(ipcdemo ls --count)\" = 0        nothing was left behind")]
     Ls(List),
     /// Measure the module against the kernel's own
@@ -164,6 +187,51 @@ impl Exec {
                 ExecKind::Pipe => Kind::Pipe,
             })
             .collect()
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Enroll {
+    /// Only the calls that make or use these kinds of objects; the others are the kernel's
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
+    only: Vec<Kinds>,
+    /// The program
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+impl Enroll {
+    /// The kinds that are asked for; none for all.
+    pub fn kinds(&self) -> Kinds {
+        self.only.iter().copied().collect()
+    }
+}
+
+/// A kind of object by name.
+fn kind(text: &str) -> Result<Kinds, String> {
+    let mut known = Kinds::all().iter();
+    known
+        .find(|kind| kind.to_string() == text)
+        .ok_or_else(|| format!("there is no '{text}', but {}", Kinds::all()))
+}
+
+#[derive(Debug, Args)]
+pub struct Routes {
+    /// Let routes be armed
+    #[arg(long, group = "switch")]
+    on: bool,
+    /// Disarm all routes, and let none be armed
+    #[arg(long, group = "switch")]
+    off: bool,
+    /// For programs: an object with the array of routes
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Routes {
+    /// What the switch is to be, if it is to change.
+    pub fn switch(&self) -> Option<bool> {
+        (self.on || self.off).then_some(self.on)
     }
 }
 
@@ -505,16 +573,18 @@ pub enum Readiness {
 }
 
 #[derive(Args, Debug)]
-#[group(multiple = false)]
 pub struct List {
-    /// For programs: an array of objects
+    /// List the IPC namespaces whose tasks' calls the module answers, and who pins them
     #[arg(long)]
+    pub namespaces: bool,
+    /// For programs: an array of objects
+    #[arg(long, group = "form")]
     pub json: bool,
     /// Only how many there are
-    #[arg(long)]
+    #[arg(long, group = "form")]
     pub count: bool,
     /// Only their names, one on a line
-    #[arg(long)]
+    #[arg(long, group = "form")]
     pub quiet: bool,
 }
 
@@ -598,6 +668,33 @@ mod tests {
         assert_eq!(Descriptor::parse("3"), of(None, 3));
         assert_eq!(Descriptor::parse("12:0"), of(Some(12), 0));
         assert!(Descriptor::parse(":0").is_err() && Descriptor::parse("-1").is_err());
+    }
+
+    #[test]
+    fn only_kinds_that_are_routed_can_be_enrolled() {
+        let kinds = |only| {
+            let line = ["ipcdemo", "enroll", "--only", only, "--", "true"];
+            match Cli::try_parse_from(line)?.command {
+                Command::Enroll(enroll) => Ok(enroll.kinds()),
+                _ => panic!("another command"),
+            }
+        };
+        assert!(kinds("counter").is_ok_and(|kinds| kinds == Kinds::COUNTER));
+        assert!(
+            kinds("waitq").is_err_and(|error: clap::Error| error.to_string().contains("counter"))
+        );
+    }
+
+    #[test]
+    fn a_list_has_one_form() {
+        for (line, sound) in [
+            (&["ipcdemo", "ls", "--namespaces", "--json"][..], true),
+            (&["ipcdemo", "ls", "--count", "--json"], false),
+            (&["ipcdemo", "routes", "--off", "--json"], true),
+            (&["ipcdemo", "routes", "--off", "--on"], false),
+        ] {
+            assert_eq!(Cli::try_parse_from(line).is_ok(), sound, "{line:?}");
+        }
     }
 
     #[test]

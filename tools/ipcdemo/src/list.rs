@@ -8,10 +8,11 @@ use std::fs;
 use std::io::Write;
 
 use ipcdemo_client::{CounterFlags, Factory, Kind, Object};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::cli;
 use crate::failure::Failure;
-use crate::proc::FdInfo;
+use crate::proc::{self, FdInfo, numbers, printable};
 
 pub fn run(out: &mut impl Write, options: &cli::List) -> Result<(), Failure> {
     let objects = Factory::open()?
@@ -24,11 +25,11 @@ pub fn run(out: &mut impl Write, options: &cli::List) -> Result<(), Failure> {
             writeln!(out, "{}", Name::of(object))?;
         }
     } else if options.json {
-        out.write_all(json(&objects, &holders()).as_bytes())?;
+        out.write_all(json(&objects, &holders(&objects)).as_bytes())?;
     } else if objects.is_empty() {
         eprintln!("no live objects");
     } else {
-        out.write_all(table(&objects, &holders()).as_bytes())?;
+        out.write_all(table(&objects, &holders(&objects)).as_bytes())?;
     }
     Ok(())
 }
@@ -68,20 +69,20 @@ type Holders = HashMap<Name, Vec<Holder>>;
 
 /// Who holds what, so far as this user may see it. What vanishes meanwhile is
 /// left out.
-fn holders() -> Holders {
+fn holders(objects: &[Object]) -> Holders {
     let mut holders = Holders::new();
     for pid in numbers("/proc") {
         for fd in numbers(&format!("/proc/{pid}/fd")) {
-            let Some(name) = name_of(pid, fd) else {
+            let Some(name) = name_of(pid, fd, objects) else {
                 continue;
             };
             let of_object = holders.entry(name).or_default();
             if let Some(holder) = of_object.iter_mut().find(|holder| holder.pid == pid) {
                 holder.fds.push(fd);
-            } else if let Ok(comm) = fs::read_to_string(format!("/proc/{pid}/comm")) {
+            } else if let Some(comm) = proc::comm(pid) {
                 of_object.push(Holder {
                     pid,
-                    comm: comm.trim_end().into(),
+                    comm,
                     fds: vec![fd],
                 });
             }
@@ -90,32 +91,41 @@ fn holders() -> Holders {
     holders
 }
 
-/// The entries of a directory that are numbers, in order.
-fn numbers(directory: &str) -> Vec<u32> {
-    let mut numbers: Vec<_> = fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    numbers
-}
-
 /// The object behind a process's descriptor, if it is one of ours.
-fn name_of(pid: u32, fd: u32) -> Option<Name> {
+fn name_of(pid: u32, fd: u32, objects: &[Object]) -> Option<Name> {
     let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
-    let kind = match link.to_str()?.strip_prefix("anon_inode:[ipcdemo-") {
+    let link = link.to_str()?;
+    let number = || {
+        FdInfo::read(format!("/proc/{pid}/fdinfo/{fd}"))
+            .ok()?
+            .number()
+    };
+    let kind = match link.strip_prefix("anon_inode:[ipcdemo-") {
         Some(kind) => kind.strip_suffix(']')?,
         // The kernel's own are called so, too. They have no number.
-        None if link.to_str()?.starts_with("pipe:[") => "pipe",
+        None if link.starts_with("pipe:[") => "pipe",
+        None if link == "anon_inode:[eventfd]" => {
+            return eventfd_name(pid, fd, number()?, objects);
+        }
         None => return None,
     };
-    let info = FdInfo::read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
     Some(Name {
         kind: kind.into(),
-        number: info.number()?,
+        number: number()?,
     })
+}
+
+/// The counter behind an eventfd, if it is one that the module made for a member. The kernel's own
+/// have the same name and numbers of another count: if a counter has that number, too, the file
+/// itself is asked.
+fn eventfd_name(pid: u32, fd: u32, number: u32, objects: &[Object]) -> Option<Name> {
+    let mut counters = objects.iter().filter(|object| object.kind == Kind::Counter);
+    let counter = counters.find(|counter| counter.number() == number)?;
+    let pid = Pid::from_raw(pid.try_into().ok()?)?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    let file = pidfd_getfd(process, fd.try_into().ok()?, PidfdGetfdFlags::empty()).ok()?;
+    let id = Object::id_of_counter(file).ok()??;
+    (id == counter.id).then(|| Name::of(counter))
 }
 
 /// For people.
@@ -142,10 +152,7 @@ fn table(objects: &[Object], holders: &Holders) -> String {
             .flatten()
             .map(|holder| {
                 let fds: Vec<_> = holder.fds.iter().map(u32::to_string).collect();
-                // A process may call itself anything.
-                let comm = holder
-                    .comm
-                    .replace(|c: char| c.is_control() || c == ' ', "_");
+                let comm = printable(&holder.comm);
                 format!("{comm}[{}]:{}", holder.pid, fds.join(","))
             })
             .collect();

@@ -5,13 +5,16 @@
 mod bench;
 mod cli;
 mod counter;
+mod enroll;
 mod exec;
 mod failure;
 mod fifo;
 mod list;
+mod namespaces;
 mod null;
 mod pipe;
 mod proc;
+mod routes;
 mod supervise;
 mod target;
 mod tour;
@@ -51,7 +54,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Rmfifo { name } => fifo::remove(&name),
         Command::Null { command } => null::run(&command),
         Command::Exec(options) => supervise::run(&options),
+        Command::Enroll(options) => enroll::run(&options),
+        Command::Routes(options) => routes::run(out, &options),
         Command::Bench(options) => bench::run(out, options),
+        Command::Ls(options) if options.namespaces => namespaces::run(out, &options),
         Command::Ls(options) => list::run(out, &options),
         #[cfg(feature = "generate")]
         Command::Completions { shell } => {

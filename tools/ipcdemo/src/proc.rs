@@ -91,3 +91,26 @@ pub fn asleep_in(pid: Pid, number: i64) -> io::Result<Option<Asleep>> {
         sleeps: sleeps.unwrap_or_default(),
     }))
 }
+
+/// The entries of a directory that are numbers, in order.
+pub fn numbers(directory: &str) -> Vec<u32> {
+    let mut numbers: Vec<_> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// A process's name, if it is still there.
+pub fn comm(pid: u32) -> Option<String> {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(comm.trim_end().into())
+}
+
+/// The same as a word: a process may call itself anything.
+pub fn printable(comm: &str) -> String {
+    comm.replace(|c: char| c.is_control() || c == ' ', "_")
+}
