@@ -33,6 +33,19 @@ pub fn scaled(rounds: usize) -> usize {
     (rounds * percent() / 100).max(1)
 }
 
+/// As [`scaled`], unless the environment variable `name` gives the number itself, as the soak does.
+///
+/// # Panics
+///
+/// If a variable is not a number.
+#[must_use]
+pub fn rounds(name: &str, usual: usize) -> usize {
+    match env::var(name) {
+        Ok(text) => text.parse().expect("a number of rounds"),
+        Err(_) => scaled(usual),
+    }
+}
+
 /// The time limit of a test that takes at most `limit` for its usual rounds.
 pub(crate) fn prolonged(limit: Duration) -> Duration {
     let times = percent().div_ceil(usual()).max(1);

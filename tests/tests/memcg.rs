@@ -4,11 +4,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process;
 
 use ipcdemo_tests::pipe::{BUFFERS, bytes, path, put, take};
-use ipcdemo_tests::{Child, Errno, Fd, PAGE, Subject, differential, serially, until};
+use ipcdemo_tests::{Child, Errno, Fd, OneProcessor, PAGE, Subject, differential, serially, until};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::read;
 use rustix::mm::{MlockAllFlags, mlockall};
@@ -54,35 +54,6 @@ impl Drop for Group {
     fn drop(&mut self) {
         // A process is in its group until its last switch, which may come after its parent knows of its end.
         until("nobody is in the group", || fs::remove_dir(GROUP).is_ok());
-    }
-}
-
-/// Only one processor is online as long as this exists. The kernel patches its own code for the first group, and
-/// for what is traced; under emulation a second processor may miss that (qemu/README.md).
-struct OneProcessor(Vec<PathBuf>);
-
-impl OneProcessor {
-    fn new() -> Self {
-        let mut one = Self(Vec::new());
-        for entry in fs::read_dir("/sys/devices/system/cpu").unwrap() {
-            let file = entry.unwrap().path().join("online");
-            // The first processor's may be there as well.
-            if !file.ends_with("cpu0/online")
-                && fs::read_to_string(&file).is_ok_and(|state| state == "1\n")
-            {
-                fs::write(&file, "0").unwrap();
-                one.0.push(file);
-            }
-        }
-        one
-    }
-}
-
-impl Drop for OneProcessor {
-    fn drop(&mut self) {
-        for file in &self.0 {
-            fs::write(file, "1").unwrap();
-        }
     }
 }
 

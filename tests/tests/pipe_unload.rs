@@ -4,16 +4,17 @@
 //! unloaded it is loaded again, for the tests that follow.
 
 use std::fs::{self, File};
-use std::io::{Error, IoSlice, IoSliceMut};
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use ipcdemo_client::{Factory, Fifo, PipeFlags, fifo_path};
 use ipcdemo_tests::inotify::{ReadFlags, Watch};
+use ipcdemo_tests::module::{load, references, unload, unload_at_last};
 use ipcdemo_tests::pipe::{bytes, path, put, take};
 use ipcdemo_tests::{Errno, PAGE, Subject, serial, until};
 use rustix::fs::{Mode, OFlags, fstat, open, readlink, stat};
@@ -261,53 +262,4 @@ fn pipe() -> (OwnedFd, OwnedFd) {
     let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
     let (reader, writer) = factory.pipe(0, PipeFlags::CLOEXEC).unwrap();
     (reader.into(), writer.into())
-}
-
-/// How many references to the module there are, as lsmod(8) shows them.
-fn references() -> u32 {
-    let count = fs::read_to_string("/sys/module/ipcdemo/refcnt").unwrap();
-    count.trim().parse().unwrap()
-}
-
-/// delete_module(2), as rmmod(8) calls it: EAGAIN while somebody uses the module.
-fn unload() -> Result<(), Errno> {
-    let (name, flags) = (c"ipcdemo", libc::O_NONBLOCK);
-    // SAFETY: The name is a C string.
-    match unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), flags) } {
-        0 => Ok(()),
-        _ => Err(last_error()),
-    }
-}
-
-/// finit_module(2), of the file that the module was loaded from.
-fn load() {
-    // Its own tests have run, and are counted each time.
-    let filter = Path::new("/sys/module/kunit/parameters/filter_glob");
-    if filter.exists() {
-        fs::write(filter, "none").unwrap();
-    }
-    let mut modules = fs::read_dir("/tmp/modules").expect("where the guest has its modules");
-    let module = File::open(modules.next().unwrap().unwrap().path()).unwrap();
-    let none = c"".as_ptr();
-    // SAFETY: The parameters are a C string.
-    let result = unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), none, 0) };
-    assert_eq!(result, 0, "finit_module: {}", last_error());
-    assert_eq!(modules.count(), 0, "more than one module");
-    until("its node is there", || Path::new(Factory::PATH).exists());
-    assert!(Factory::open().is_ok());
-}
-
-fn last_error() -> Errno {
-    Errno::from_io_error(&Error::last_os_error()).unwrap()
-}
-
-/// Unloads the module once nobody has it in use.
-fn unload_at_last() {
-    until("the module is gone", || match unload() {
-        Ok(()) => true,
-        Err(error) => {
-            assert_eq!(error, Errno::AGAIN);
-            false
-        }
-    });
 }
