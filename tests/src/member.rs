@@ -2,14 +2,16 @@
 
 //! Processes whose own calls the module answers.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::panic;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipcdemo_client::{Enrolled, Factory, Kind, Kinds, Route, enroll};
 use rustix::process::getpid;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::{Child, Subject};
+use crate::{Child, Errno, Subject};
 
 /// Runs `body` in a process of its own: a namespace is for life.
 ///
@@ -130,4 +132,20 @@ pub fn namespace_of(task: &str) -> u32 {
         .strip_prefix("ipc:[")
         .and_then(|rest| rest.strip_suffix(']'));
     number.unwrap().parse().unwrap()
+}
+
+/// setns(2) of this thread into an IPC namespace, by a descriptor of it.
+pub fn enter(namespace: impl AsFd) -> Result<(), Errno> {
+    let kind = LinkNameSpaceType::InterProcessCommunication;
+    move_into_link_name_space(namespace.as_fd(), Some(kind))
+}
+
+/// The namespace of the first process, of which no task is a member.
+///
+/// # Panics
+///
+/// If it cannot be opened.
+#[must_use]
+pub fn outside() -> File {
+    File::open("/proc/1/ns/ipc").unwrap()
 }

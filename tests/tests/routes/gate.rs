@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The gate: routes are disarmed and armed under the calls that they redirect, and none is missed.
+
+use std::time::Duration;
+
+use ipcdemo_tests::member::route;
+use ipcdemo_tests::{rounds, serially_for};
+
+use crate::traffic::Shared;
+use crate::{ENTRIES, switch};
+
+/// For a round, on the slowest kernel.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// How many calls of the member have to come between two switches.
+const CALLS: u64 = 500;
+
+#[test]
+fn it_opens_and_closes_under_traffic() {
+    let rounds = rounds("IPCDEMO_GATES", 20);
+    serially_for(LIMIT * u32::try_from(rounds + 10).unwrap(), move || {
+        let (members, others) = (Shared::new(), Shared::new());
+        let processes = [members.begin(true, 2), others.begin(false, 2)];
+        members.go_on_for(CALLS);
+        others.go_on_for(CALLS);
+        for round in 0..rounds {
+            let (answered, made) = moved(members);
+            assert_eq!(answered, made, "round {round}: while they are armed");
+            // The others go on, and those of the member too, from one side to the other.
+            switch(false);
+            let (answered, made) = moved(members);
+            assert_eq!(
+                answered, 0,
+                "round {round}: of {made}, while they are disarmed"
+            );
+            others.go_on_for(1);
+            switch(true);
+        }
+        // What a member made while they were off was harmless, and it ends as any other.
+        members.end([]);
+        others.end(processes);
+    });
+}
+
+/// So many calls were answered, and so many made by members, from one pause to another.
+fn moved(members: &Shared) -> (u64, u64) {
+    let look = || {
+        let answered: u64 = ENTRIES.iter().map(|entry| route(entry).answered).sum();
+        (answered, members.calls())
+    };
+    let (answered_before, made_before) = members.pause(look);
+    members.go_on_for(CALLS);
+    let (answered, made) = members.pause(look);
+    (answered - answered_before, made - made_before)
+}
