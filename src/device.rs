@@ -43,7 +43,7 @@ use crate::{
             fifo::Fifos,
             limits::{Account, Limits}, //
         },
-        product::{publish, Client, Product},
+        product::{self, publish, Client, Product},
         tally::Tally, //
     },
     routes, //
@@ -332,7 +332,7 @@ fn collect<T: Product>(objects: &mut KVec<ipcdemo_object>, capacity: usize, afte
     let room = capacity - objects.len();
     for (number, object) in T::all().after(after).take(room) {
         let object = ipcdemo_object {
-            id: u64::from(T::KIND) << 32 | u64::from(number),
+            id: product::id::<T>(number),
             kind: T::KIND,
             ..object.describe()
         };

@@ -22,11 +22,11 @@ use crate::{
     algorithms::counter::{self, Change, Count, CounterOps, Mode, Upper, Word},
     bindings::{
         ipcdemo_counter_args, ipcdemo_object, IPCDEMO_CLOEXEC, IPCDEMO_COUNTER_SEMAPHORE,
-        IPCDEMO_COUNTER_SIZE_VER0, IPCDEMO_IOC_COUNTER, IPCDEMO_KIND_COUNTER, IPCDEMO_NONBLOCK,
-        IPCDEMO_WAITERS_COUNTED,
+        IPCDEMO_COUNTER_SIZE_VER0, IPCDEMO_IOC_COUNTER, IPCDEMO_IOC_ID, IPCDEMO_KIND_COUNTER,
+        IPCDEMO_NONBLOCK, IPCDEMO_WAITERS_COUNTED,
     },
     objects::{
-        product::{publish, Client, Product},
+        product::{self, publish, Client, Product},
         tally::Tally,
     }, //
 };
@@ -35,7 +35,8 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    sync::{aref::ARef, Arc}, //
+    sync::{aref::ARef, Arc},
+    uaccess::{UserPtr, UserSlice}, //
 };
 use zerocopy::FromZeros;
 
@@ -358,6 +359,18 @@ impl FileOperations for Counter {
         );
     }
 
+    /// Tells the counter's id, as the list of objects has it.
+    fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
+        if cmd != IPCDEMO_IOC_ID || self.shared {
+            return Err(ENOTTY);
+        }
+        let id = product::id::<Self>(self.id.get());
+        UserSlice::new(UserPtr::from_addr(arg), size_of_val(&id))
+            .writer()
+            .write(&id)?;
+        Ok(0)
+    }
+
     /// Tells the pollers that are left on the queue that this is the end, unless it is the shared counter.
     ///
     /// C: `eventfd_release`.
@@ -430,6 +443,10 @@ impl FileOperations for Tallied {
 
     fn show_fdinfo(&self, m: &SeqFile, file: &LocalFile) {
         self.counter.show_fdinfo(m, file);
+    }
+
+    fn ioctl(&self, file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
+        self.counter.ioctl(file, cmd, arg)
     }
 
     fn release(&self, access: Access, inode: InodeOfReleased<'_>) {

@@ -51,6 +51,11 @@ pub(crate) trait Product: InStaticTable {
     fn describe(&self) -> ipcdemo_object;
 }
 
+/// Returns the id of an object of a kind: the kind in its upper half, and its number among the kind in its lower half.
+pub(crate) fn id<T: Product>(number: u32) -> u64 {
+    u64::from(T::KIND) << 32 | u64::from(number)
+}
+
 /// The account and the tally that objects are made for.
 pub(crate) struct Client {
     /// The user who pays for their pages, most often.
