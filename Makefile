@@ -41,7 +41,7 @@ coverage: ## what of the original's source the tests reach; FILE=fs/eventfd.c an
 mutations: ## break the module in each way that tests/mutations/ lists, and see its test go red; M=ring narrows
 	@scripts/mutations $(M)
 
-check: ## formatting, clippy, rustdoc, shellcheck, checkpatch, unsafe, rooms, docs/kernel.md; whether mutations and other patches apply
+check: ## formatting, clippy, rustdoc, shellcheck, checkpatch, unsafe, rooms, docs/kernel.md, docs/call-sites.md; whether mutations and other patches apply
 	@scripts/check
 
 # With the user's own kernel and tools: KDIR=DIR, LLVM=1 and what else Kbuild takes.
