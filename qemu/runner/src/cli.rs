@@ -44,9 +44,9 @@ pub struct Cli {
     #[arg(long, conflicts_with = "gdb")]
     pub icount: bool,
 
-    /// Have QEMU load a plugin of its translator's; with the plugin's own arguments, NAME=VALUE
+    /// Have QEMU load a plugin of its translator's (may be repeated); with the plugin's own arguments, NAME=VALUE
     #[arg(long, value_name = "SO[,ARG]...", requires = "icount")]
-    pub plugin: Option<String>,
+    pub plugin: Vec<String>,
 
     /// Wait for a debugger on this TCP port before the first instruction; no time limit unless
     /// given

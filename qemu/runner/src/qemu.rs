@@ -72,8 +72,8 @@ pub struct Machine {
     pub accel: Accel,
     /// Whether time is the count of instructions.
     pub icount: bool,
-    /// A plugin of the translator's, and its arguments.
-    pub plugin: Option<String>,
+    /// Plugins of the translator's, each with its arguments.
+    pub plugins: Vec<String>,
     /// The port on which to wait for a debugger.
     pub gdb: Option<u16>,
     /// Its 9p folders.
@@ -141,7 +141,7 @@ impl Machine {
         if self.icount {
             add("-icount", "shift=0,sleep=off".into());
         }
-        if let Some(plugin) = &self.plugin {
+        for plugin in &self.plugins {
             add("-plugin", plugin.clone());
         }
         add("-device", "virtio-serial-pci".into());

@@ -157,7 +157,7 @@ impl Run<'_> {
             append: cli.append.clone(),
             accel: Accel::Tcg,
             icount: cli.icount,
-            plugin: cli.plugin.clone(),
+            plugins: cli.plugin.clone(),
             gdb: cli.gdb,
             folders,
         };

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A plugin of QEMU's: counts each instruction of the kernel, while the benchmark
- * says so as to count.c; or, told only=locked, those that are locked.
+ * says so as to count.c; told only=locked, those that are locked; told
+ * only=nops, NOPs of five bytes, with one of which each C function begins that the
+ * function tracer knows.
  *
  * For a round there is a line for each address that was executed, with how often,
  * and an empty one at the end. It is for one processor.
@@ -26,8 +28,25 @@ static struct qemu_plugin_scoreboard *counts;
 static uint64_t address[MOST], before[MOST], sum[MOST];
 static uint32_t numbers[2 * MOST];
 static uint32_t seen;
-static bool only_locked;
+static bool (*wanted)(const uint8_t *code, size_t size);
 static FILE *file;
+
+static bool any(const uint8_t *code, size_t size)
+{
+	(void)code;
+	(void)size;
+	return true;
+}
+
+static bool is_locked(const uint8_t *code, size_t size)
+{
+	return classify(code, size) == LOCKED;
+}
+
+static bool is_nop(const uint8_t *code, size_t size)
+{
+	return size == 5 && !memcmp(code, "\x0f\x1f\x44\x00\x00", 5);
+}
 
 static struct entry entry(uint32_t number)
 {
@@ -96,7 +115,7 @@ static void translate(uint64_t id, struct qemu_plugin_tb *tb)
 			continue;
 		}
 		/* The kernel has the upper half of the addresses. */
-		if (!(vaddr >> 63) || (only_locked && classify(code, size) != LOCKED))
+		if (!(vaddr >> 63) || !wanted(code, size))
 			continue;
 		its = entry(number_of(vaddr));
 		qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, ADD_U64, its, 1);
@@ -108,16 +127,19 @@ EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, char **a
 	const char *name = NULL;
 
 	(void)info;
+	wanted = any;
 	for (int i = 0; i < argc; i++) {
 		if (!strncmp(argv[i], "out=", 4))
 			name = argv[i] + 4;
 		else if (!strcmp(argv[i], "only=locked"))
-			only_locked = true;
+			wanted = is_locked;
+		else if (!strcmp(argv[i], "only=nops"))
+			wanted = is_nop;
 		else
 			name = NULL;
 	}
 	if (!name) {
-		fprintf(stderr, "profile: it takes out=FILE and only=locked\n");
+		fprintf(stderr, "profile: it takes out=FILE, and only=locked or only=nops\n");
 		return -1;
 	}
 	file = fopen(name, "w");

@@ -227,6 +227,7 @@ mod tests {
                 locked,
                 fences,
                 disables,
+                nops: 0.0,
             };
             record.counts.insert(side, counts);
         }

@@ -42,6 +42,9 @@ enum Command {
         /// What the plugin wrote
         #[arg(value_name = "COUNTS")]
         counts: PathBuf,
+        /// What the other plugin wrote of NOPs
+        #[arg(value_name = "NOPS")]
+        nops: PathBuf,
     },
     /// Tell in which functions the instructions of a run are
     Profile {
@@ -87,10 +90,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> io::Result<()> {
     match command {
         Command::Report { out, base, runs } => report(&out, base.as_deref(), &runs),
-        Command::Counts { run, counts } => {
+        Command::Counts { run, counts, nops } => {
             let mut with: Run = load(&run)?;
             let lines = fs::read_to_string(&counts).map_err(about(&counts))?;
-            counts::merge(&mut with, &lines).map_err(about(&counts))?;
+            let nops = fs::read_to_string(&nops).map_err(about(&nops))?;
+            counts::merge(&mut with, &lines, &nops).map_err(about(&counts))?;
             let text = serde_json::to_string_pretty(&with)? + "\n";
             io::stdout().write_all(text.as_bytes())
         }

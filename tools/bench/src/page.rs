@@ -30,6 +30,11 @@ the two figures. The loop around the operation and the look at the clock are mea
 | above floor | the same, with the floor taken from both: what the primitive itself costs |
 | interval | where the ratio would be found in 95 of 100 such runs, by bootstrap of the pairs of rounds |
 
+For the function tracer each C function of the kernel begins with a NOP of five bytes, and the module's functions in Rust do
+not. The module would gain an instruction for each function that it needs where the original has one in C. So a plugin of the emulator's counts
+these NOPs in each round, by the addresses that `available_filter_functions_addrs` of the tracer lists, and they are taken off the round's
+instructions, on each side: figures, ratios and bars are without them. The last column of the second table tells how many they were.
+
 Counted in instructions, each round begins just after the kernel's tick, with nobody else to run: short rounds have no tick in them.
 
 A write that wakes somebody is measured up to the moment when all who were woken sleep again: they have the greater
@@ -175,11 +180,11 @@ const COUNTS: &str = "
 Some instructions cost far more than one. A plugin of the emulator's counts those that the kernel executes in the very
 rounds that gave the figures above; it adds none. Locked are those with a lock prefix and exchanges with memory: each is a full fence
 too. Fences are there for the fence alone: `mfence`, and `lock addl $0` or `lock orl $0` of the stack. Disables of interrupts
-are `cli`. `noreplace-smp` keeps a kernel with one processor from patching its lock prefixes away. In each column: native / module / floor, for one operation.
+are `cli`. The NOPs are the function tracer's, which no figure above includes. `noreplace-smp` keeps a kernel with one processor from patching its lock prefixes away. In each column: native / module / floor, for one operation.
 `make profile B=counter/create` tells in which functions they all are.
 ";
 
 const COLUMNS: &str = "
-| operation | locked | fences | disables |
-|---|---|---|---|
+| operation | locked | fences | disables | NOPs taken off |
+|---|---|---|---|---|
 ";

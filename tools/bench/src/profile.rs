@@ -18,27 +18,14 @@ type Functions<'a> = BTreeMap<&'a str, BTreeMap<Side, f64>>;
 /// If the run has no symbols, or what was written is not about this run.
 pub fn render(run: &Run, written: &str) -> io::Result<String> {
     let symbols = Symbols::of(&run.symbols)?;
-    let lines: Vec<_> = written.lines().collect();
-    // After each round there is an empty line.
-    let counted: Vec<_> = lines.split_inclusive(|line| line.is_empty()).collect();
-    if counted.len() != run.rounds.len() {
-        return Err(wrong(&format!(
-            "{} rounds were counted, and {} measured",
-            counted.len(),
-            run.rounds.len()
-        )));
-    }
+    let counted = by_round(run, written)?;
     let mut turns: BTreeMap<(&str, Side), f64> = BTreeMap::new();
     let mut operations: BTreeMap<&str, Functions<'_>> = BTreeMap::new();
-    for (round, lines) in run.rounds.iter().zip(counted) {
+    for (round, counted) in run.rounds.iter().zip(counted) {
         *turns.entry((&round.name, round.side)).or_default() += round.turns as f64;
         let functions = operations.entry(&round.name).or_default();
         // Trials do not count.
-        let lines = lines
-            .iter()
-            .filter(|line| !line.is_empty() && round.turns > 0);
-        for line in lines {
-            let (address, number) = parse(line)?;
+        for (address, number) in counted.into_iter().filter(|_| round.turns > 0) {
             let sides = functions.entry(symbols.find(address)).or_default();
             *sides.entry(round.side).or_default() += number;
         }
@@ -51,6 +38,34 @@ pub fn render(run: &Run, written: &str) -> io::Result<String> {
         }
     }
     Ok(text)
+}
+
+/// How often each address was executed, for each round of the run.
+///
+/// # Errors
+///
+/// If what was written is not about this run.
+pub fn by_round(run: &Run, written: &str) -> io::Result<Vec<Vec<(u64, f64)>>> {
+    let lines: Vec<_> = written.lines().collect();
+    // After each round there is an empty line.
+    let rounds: Vec<_> = lines
+        .split_inclusive(|line| line.is_empty())
+        .map(|lines| {
+            lines
+                .iter()
+                .filter(|line| !line.is_empty())
+                .map(|line| parse(line))
+                .collect()
+        })
+        .collect::<io::Result<_>>()?;
+    if rounds.len() == run.rounds.len() {
+        return Ok(rounds);
+    }
+    Err(wrong(&format!(
+        "{} rounds were counted, and {} measured",
+        rounds.len(),
+        run.rounds.len()
+    )))
 }
 
 /// Those that take half an instruction or more, the most costly first.
@@ -154,8 +169,10 @@ mod tests {
                     side,
                     turns,
                     long: false,
+                    figure: 0.0,
                 })
                 .collect(),
+            nops: Vec::new(),
             symbols: SYMBOLS.into(),
         }
     }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stats::{Pair, mean, mean_ratio, median, median_ratio, ratio_interval, spread};
+
 /// How it was measured.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -136,6 +138,36 @@ impl Record {
         }
     }
 
+    /// Sets the figures by those of the rounds: their medians, or means of `long` rounds.
+    pub fn set(&mut self, figures: &Figures, long: bool) {
+        type Center = (fn(&[f64]) -> f64, fn(&[Pair]) -> f64);
+        let (center, compare): Center = if long {
+            (mean, mean_ratio)
+        } else {
+            (median, median_ratio)
+        };
+        let of = |side| figures.get(&side).map(|figures| center(figures));
+        self.native = of(Side::Native);
+        self.module = of(Side::Module);
+        self.floor = of(Side::Floor);
+        self.dev_null = of(Side::DevNull);
+        let pairs = figures.get(&Side::Module).zip(figures.get(&Side::Native));
+        let pairs = pairs.map(|(module, native)| -> Vec<Pair> {
+            module.iter().copied().zip(native.iter().copied()).collect()
+        });
+        self.ratio = pairs.as_deref().map(compare);
+        // Of less than nothing there is no ratio.
+        self.above_floor_ratio = (self.native.zip(self.module))
+            .zip(self.floor)
+            .filter(|((native, _), floor)| native > floor)
+            .map(|((native, module), floor)| (module - floor) / (native - floor));
+        self.ratio_interval = pairs.map(|pairs| ratio_interval(&pairs, compare));
+        self.spread = figures
+            .iter()
+            .map(|(side, figures)| (*side, spread(figures)))
+            .collect();
+    }
+
     /// What stands before the slash.
     #[must_use]
     pub fn family(&self) -> &str {
@@ -152,6 +184,9 @@ pub struct Counts {
     pub fences: f64,
     /// `cli`.
     pub disables: f64,
+    /// The NOPs with which C functions begin for the function tracer's sake: the figures are without them.
+    #[serde(default)]
+    pub nops: f64,
 }
 
 /// One round, as it was measured.
@@ -165,7 +200,13 @@ pub struct Round {
     pub turns: u64,
     /// Whether such rounds have a mean, and not a median.
     pub long: bool,
+    /// What one operation took.
+    #[serde(default)]
+    pub figure: f64,
 }
+
+/// What one operation took in each round.
+pub type Figures = BTreeMap<Side, Vec<f64>>;
 
 /// Quantiles.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -213,6 +254,9 @@ pub struct Run {
     /// Each round, in order, for what counts beside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rounds: Vec<Round>,
+    /// The addresses of the function tracer's NOPs, for what takes them off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nops: Vec<u64>,
     /// The kernel's symbols, as `/proc/kallsyms` has them, for what tells by function.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub symbols: String,

@@ -56,27 +56,28 @@ fn counts(records: &[&Record], wide: usize) -> String {
         if text.is_empty() {
             let _ = writeln!(
                 text,
-                "\n{:wide$}  {:>17} {:>17} {:>17}",
-                "native / module", "locked", "fences", "disables"
+                "\n{:wide$}  {:>17} {:>17} {:>17} {:>17}",
+                "native / module", "locked", "fences", "disables", "NOPs taken off"
             );
         }
-        let [locked, fences, disables] = counted(record, &[Side::Native, Side::Module]);
+        let [locked, fences, disables, nops] = counted(record, &[Side::Native, Side::Module]);
         let _ = writeln!(
             text,
-            "{:wide$}  {locked:>17} {fences:>17} {disables:>17}",
+            "{:wide$}  {locked:>17} {fences:>17} {disables:>17} {nops:>17}",
             record.name,
         );
     }
     text
 }
 
-/// Locked instructions, fences and interrupt disables, each with the figures of these sides.
+/// Locked instructions, fences, interrupt disables and the function tracer's NOPs, each with the figures of these sides.
 #[must_use]
-pub fn counted(record: &Record, sides: &[Side]) -> [String; 3] {
-    let kinds: [fn(&Counts) -> f64; 3] = [
+pub fn counted(record: &Record, sides: &[Side]) -> [String; 4] {
+    let kinds: [fn(&Counts) -> f64; 4] = [
         |counts| counts.locked,
         |counts| counts.fences,
         |counts| counts.disables,
+        |counts| counts.nops,
     ];
     kinds.map(|kind| {
         let figures = sides

@@ -2,22 +2,17 @@
 
 //! One operation, measured on all its sides in turn.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use crate::measure::kit::Kit;
 use crate::measure::marker;
 use crate::measure::tasks::rest;
-use crate::record::{self, Record, Setting, Side};
-use crate::stats::{Pair, mean, mean_ratio, median, median_ratio, ratio_interval, spread};
+use crate::record::{self, Figures, Record, Setting, Side};
 
 /// Does an operation so many times, and gives the time that took.
 pub type Round = Box<dyn FnMut(u64) -> io::Result<f64>>;
 
 type Make = Box<dyn Fn(&Kit, Side) -> io::Result<Round>>;
-
-/// What each round gave.
-type Figures = BTreeMap<Side, Vec<f64>>;
 
 /// The two that are compared.
 pub const BOTH: &[Side] = &[Side::Native, Side::Module];
@@ -145,7 +140,7 @@ impl Case {
             longest = 0.0;
             for (_, round) in &mut rounds {
                 longest = longest.max(round(TRIAL)? / TRIAL as f64);
-                self.mark(kit, Side::Native, 0);
+                self.mark(kit, Side::Native, 0, 0.0);
             }
         }
         let turns = budget.turns(longest).max(self.least);
@@ -155,7 +150,7 @@ impl Case {
                     rest();
                 }
                 let figure = round(turns)? / turns as f64;
-                self.mark(kit, *side, turns);
+                self.mark(kit, *side, turns, figure);
                 figures.entry(*side).or_default().push(self.figure(figure));
                 Ok(())
             };
@@ -170,7 +165,7 @@ impl Case {
     }
 
     /// Tells the emulator's plugin, which may be there, of a round's end.
-    fn mark(&self, kit: &Kit, side: Side, turns: u64) {
+    fn mark(&self, kit: &Kit, side: Side, turns: u64, figure: f64) {
         if kit.setting.counts() {
             marker::take();
             kit.rounds.borrow_mut().push(record::Round {
@@ -178,6 +173,7 @@ impl Case {
                 side,
                 turns,
                 long: self.long,
+                figure,
             });
         }
     }
@@ -188,44 +184,14 @@ impl Case {
     }
 
     fn record(&self, setting: Setting, figures: &Figures, n: u64) -> Record {
-        type Center = (fn(&[f64]) -> f64, fn(&[Pair]) -> f64);
-        let (center, compare): Center = if self.long {
-            (mean, mean_ratio)
-        } else {
-            (median, median_ratio)
-        };
-        let of = |side| figures.get(&side).map(|figures| center(figures));
-        let [native, module, floor, dev_null] =
-            [Side::Native, Side::Module, Side::Floor, Side::DevNull].map(of);
-        let both = native.zip(module);
-        let pairs = figures.get(&Side::Module).zip(figures.get(&Side::Native));
-        let pairs = pairs.map(|(module, native)| -> Vec<Pair> {
-            module.iter().copied().zip(native.iter().copied()).collect()
-        });
-        Record {
-            name: self.name.clone(),
-            setting,
-            unit: self.bytes.map_or(setting.unit(), |_| "MB/s").into(),
+        let unit = self.bytes.map_or(setting.unit(), |_| "MB/s");
+        let mut record = Record {
             more_is_better: self.bytes.is_some(),
-            native,
-            module,
-            floor,
-            dev_null,
-            ratio: pairs.as_deref().map(compare),
-            // Of less than nothing there is no ratio.
-            above_floor_ratio: both
-                .zip(floor)
-                .filter(|((native, _), floor)| native > floor)
-                .map(|((native, module), floor)| (module - floor) / (native - floor)),
-            ratio_interval: pairs.map(|pairs| ratio_interval(&pairs, compare)),
             n,
-            spread: figures
-                .iter()
-                .map(|(side, figures)| (*side, spread(figures)))
-                .collect(),
-            counts: BTreeMap::new(),
-            latencies: BTreeMap::new(),
-        }
+            ..Record::empty(&self.name, setting, unit)
+        };
+        record.set(figures, self.long);
+        record
     }
 }
 

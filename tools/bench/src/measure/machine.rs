@@ -4,6 +4,10 @@
 
 use std::arch::x86_64::__cpuid;
 use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, mount};
 
 use crate::record::Machine;
 
@@ -44,6 +48,24 @@ fn hypervisor() -> String {
     String::from_utf8_lossy(&name)
         .trim_end_matches('\0')
         .to_owned()
+}
+
+/// The addresses of the NOPs with which functions begin for the tracer's sake; none in a kernel without it.
+pub fn tracer_nops() -> io::Result<Vec<u64>> {
+    const TRACER: &str = "/sys/kernel/tracing";
+    let list = Path::new(TRACER).join("available_filter_functions_addrs");
+    if Path::new(TRACER).exists() && !list.exists() {
+        mount("tracefs", TRACER, "tracefs", MountFlags::empty(), None)?;
+    }
+    if !list.exists() {
+        return Ok(Vec::new());
+    }
+    // ffffffff81000000 function
+    let address = |line: &str| u64::from_str_radix(line.split(' ').next()?, 16).ok();
+    fs::read_to_string(list)?
+        .lines()
+        .map(|line| address(line).ok_or_else(|| io::Error::other(format!("no address: {line}"))))
+        .collect()
 }
 
 fn read(path: &str) -> String {

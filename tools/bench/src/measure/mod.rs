@@ -108,6 +108,11 @@ pub fn run(options: &Options, mut progress: impl FnMut(usize, usize, &str)) -> i
         machine: machine::look(options.told.clone()),
         results,
         rounds: kit.rounds.take(),
+        nops: if options.setting.counts() {
+            machine::tracer_nops()?
+        } else {
+            Vec::new()
+        },
         symbols: if options.symbols {
             fs::read_to_string("/proc/kallsyms")?
         } else {
