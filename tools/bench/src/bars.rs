@@ -7,13 +7,15 @@ use std::fmt::Write as _;
 use crate::reasons;
 use crate::record::{Record, Setting, Side};
 
-/// Which ratio a bar is about.
+/// What a bar is about: a ratio, most often.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Of {
     /// With the floor taken from both.
     AboveFloor,
     /// Of all it costs, or of a throughput.
     Total,
+    /// No ratio: by how much the module's is more than the original's.
+    More,
 }
 
 /// On which side of the bar it is good to be.
@@ -42,6 +44,10 @@ const fn cost(name: &'static str, of: Of, bar: f64, goal: f64) -> Bar {
         bar,
         goal,
     }
+}
+
+const fn more(name: &'static str, bar: f64, goal: f64) -> Bar {
+    cost(name, Of::More, bar, goal)
 }
 
 const fn wall(name: &'static str, be: Be, bar: f64, goal: f64) -> Bar {
@@ -82,6 +88,12 @@ const BARS: &[Bar] = &[
         0.5,
     ),
     in_memcg("pipe/write+read, 64 KiB", 0.95, 0.85),
+    more("routes/eventfd2+close, nobody enrolled", 0.0, 0.0),
+    more("routes/getppid, nobody enrolled", 0.0, 0.0),
+    more("routes/eventfd2+close, bystander", 65.0, 50.0),
+    more("routes/getppid, bystander", 0.0, 0.0),
+    cost("routes/eventfd2+close, member", Of::Total, 0.78, 0.75),
+    more("routes/getppid, member", 0.0, 0.0),
 ];
 
 /// How much slower than the original anything may be.
@@ -99,22 +111,23 @@ pub fn render(records: &[Record]) -> String {
         else {
             continue;
         };
-        let (ratio, what) = match bar.of {
-            Of::AboveFloor => (record.above_floor_ratio, "above the floor"),
-            Of::Total => (record.ratio, "in all"),
+        let (value, what, decimals) = match bar.of {
+            Of::AboveFloor => (record.above_floor_ratio, "above the floor", 2),
+            Of::Total => (record.ratio, "in all", 2),
+            Of::More => (more_than_native(record), "more", 0),
         };
         let sign = if bar.be == Be::AtMost { "<=" } else { ">=" };
         let _ = writeln!(
             text,
-            "{:12} {:42} {:15} {:>5} {sign} {:.2}, goal {:.2}: {}{}",
+            "{:12} {:42} {:15} {:>5} {sign} {:.decimals$}, goal {:.decimals$}: {}{}",
             bar.setting.name(),
             bar.name,
             what,
-            ratio.map_or_else(|| "–".into(), |ratio| format!("{ratio:.2}")),
+            value.map_or_else(|| "–".into(), |value| format!("{value:.decimals$}")),
             bar.bar,
             bar.goal,
-            verdict(ratio, bar),
-            because(verdict(ratio, bar), bar.name),
+            verdict(value, bar),
+            because(verdict(value, bar), bar.name),
         );
     }
     for record in records {
@@ -180,15 +193,22 @@ fn counts(record: &Record) -> Option<String> {
     })
 }
 
-fn verdict(ratio: Option<f64>, bar: &Bar) -> &'static str {
-    let reaches = |ratio: f64, mark: f64| match bar.be {
-        Be::AtMost => ratio <= mark,
-        Be::AtLeast => ratio >= mark,
+/// In whole instructions, as means are not exact.
+fn more_than_native(record: &Record) -> Option<f64> {
+    let more = (record.module? - record.native?).round();
+    // Not -0.
+    Some(more + 0.0)
+}
+
+fn verdict(value: Option<f64>, bar: &Bar) -> &'static str {
+    let reaches = |value: f64, mark: f64| match bar.be {
+        Be::AtMost => value <= mark,
+        Be::AtLeast => value >= mark,
     };
-    match ratio {
+    match value {
         None => "not measured",
-        Some(ratio) if reaches(ratio, bar.goal) => "met, and the goal",
-        Some(ratio) if reaches(ratio, bar.bar) => "met",
+        Some(value) if reaches(value, bar.goal) => "met, and the goal",
+        Some(value) if reaches(value, bar.bar) => "met",
         Some(_) => "not met",
     }
 }
@@ -264,6 +284,22 @@ mod tests {
         assert!(render(&[record.clone()]).contains("not met, 11 %"));
         record.more_is_better = false;
         assert_eq!(render(&[record]), "");
+    }
+
+    #[test]
+    fn one_instruction_more_is_more_than_none() {
+        let told = |native, module| {
+            let name = "routes/getppid, bystander";
+            render(&[Record {
+                native: Some(native),
+                module: Some(module),
+                ..Record::empty(name, Setting::Instructions, "instructions")
+            }])
+        };
+        let text = told(100.2, 100.0);
+        assert!(text.contains(" 0 <= 0, goal 0: met"), "{text}");
+        let text = told(100.0, 101.0);
+        assert!(text.contains(" 1 <= 0, goal 0: not met"), "{text}");
     }
 
     #[test]

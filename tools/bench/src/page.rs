@@ -45,6 +45,9 @@ Two tasks are two threads of one process.
 object, closes the factory, closes the object. Beside the original, `/dev/null` is opened and closed, so that both sides make as
 many system calls. In all other rows the factory is open already.
 
+The rows of `routes/` are eventfd2(2) and a close, and getppid(2), which no route is about. On the native side all routes are switched off.
+On the module's they are on, and the caller is a member, whose calls the module answers; or a bystander, while there is a member; or nobody is enrolled.
+
 `module/load` is what finit_module(2) takes, `module/in memory` text and data without what is freed once it is loaded, `module/file`
 the file with its symbols. By the clock, `out/bench/` has a plot for each crowd of writers and readers: how long their
 writes took.

@@ -83,7 +83,8 @@ impl Kit {
         Maker(self.whose(side), self.factory())
     }
 
-    fn factory(&self) -> Arc<Factory> {
+    /// The factory.
+    pub fn factory(&self) -> Arc<Factory> {
         let factory = self.factory.borrow();
         Arc::clone(
             factory

@@ -12,6 +12,7 @@ mod marker;
 mod memory;
 mod module;
 mod pipe;
+mod routes;
 mod tasks;
 mod traffic;
 mod waitq;
@@ -130,6 +131,8 @@ fn cases(setting: Setting) -> Vec<Case> {
         pipe::cases(),
         traffic::cases(),
         waitq::cases(),
+        // The last: routes stay armed for a second.
+        routes::cases(),
     ];
     let mut cases: Vec<_> = families.into_iter().flatten().collect();
     cases.retain(|case| case.is_for(setting));
