@@ -107,7 +107,7 @@ pub fn route(function: &str) -> Route {
         .unwrap_or_else(|| panic!("there is no route of {function}"))
 }
 
-/// Whether a namespace is enrolled.
+/// Whether a namespace is enrolled for any kind.
 ///
 /// # Panics
 ///
@@ -116,7 +116,9 @@ pub fn route(function: &str) -> Route {
 pub fn enrolled(inum: u32) -> bool {
     let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
     let namespaces = factory.namespaces().unwrap();
-    namespaces.iter().any(|namespace| namespace.inum == inum)
+    namespaces
+        .iter()
+        .any(|namespace| namespace.inum == inum && !namespace.kinds.is_empty())
 }
 
 /// The inode number of a task's IPC namespace, by the task's folder under `/proc`.

@@ -2,7 +2,7 @@
 
 //! The module's coming and going.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -59,7 +59,7 @@ pub fn unload_at_last() {
     });
 }
 
-/// Loads the module, from the file and with the parameters that it was loaded with before.
+/// Loads the module from the file that it was loaded from, with routes if it had them.
 ///
 /// # Panics
 ///
@@ -107,15 +107,12 @@ fn quietly<T>(body: impl FnOnce() -> T) -> T {
     }
 }
 
-/// What the module was loaded with by those who started the tests.
+/// What the module is loaded with: routes if those who started the tests loaded it with routes.
 fn parameters() -> &'static CStr {
-    static PARAMETERS: OnceLock<CString> = OnceLock::new();
-    PARAMETERS.get_or_init(|| {
-        let routes = fs::read_to_string(format!("{DIRECTORY}/parameters/routes"));
-        let text = match routes.as_deref().map(str::trim) {
-            Err(_) | Ok("0") => String::new(),
-            Ok(routes) => format!("routes={routes}"),
-        };
-        CString::new(text).unwrap()
-    })
+    static ROUTES: OnceLock<bool> = OnceLock::new();
+    let has_routes = ROUTES.get_or_init(|| {
+        let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
+        factory.routes().unwrap().on
+    });
+    if *has_routes { c"routes=2" } else { c"" }
 }

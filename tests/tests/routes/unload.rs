@@ -6,10 +6,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use ipcdemo_tests::member::{answered, become_member, enter, forked, member, outside, start};
+use ipcdemo_client::RouteState;
+use ipcdemo_tests::member::{
+    answered, become_member, enter, forked, member, outside, route, start,
+};
 use ipcdemo_tests::module::{load, load_with, references, unload, unload_at_last};
-use ipcdemo_tests::{Errno, Subject, rounds, serial, serially_for, until};
+use ipcdemo_tests::{Errno, Subject, patching, rounds, serial, serially_for, until};
 use rustix::pipe::pipe;
+
+use crate::{ENTRIES, Off};
 
 /// For a round, on the slowest kernel.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -62,6 +67,39 @@ serial! {
         load();
     }
 
+    /// With routes=1 the first member has them armed, and they rest again soon after the last.
+    fn they_can_be_armed_on_demand() {
+        unload_at_last();
+        load_with(c"routes=1");
+        // The module patches the kernel when it likes.
+        patching(|| {
+            let states = || ENTRIES.map(|entry| route(entry).state);
+            assert_eq!(states(), [RouteState::Resting; 4]);
+            for _ in 0..2 {
+                member(|| {
+                    assert!(answered());
+                    assert_eq!(states(), [RouteState::Armed; 4]);
+                });
+                let end = Instant::now();
+                until("nobody uses it", || references() == 0);
+                assert!(end.elapsed() < SOON, "{:?}", end.elapsed());
+                assert_eq!(states(), [RouteState::Resting; 4]);
+            }
+        });
+        unload_at_last();
+        load();
+    }
+
+    /// A namespace that ends while routes are off keeps the module no longer than others do.
+    fn an_end_while_routes_are_off_is_seen() {
+        until("nobody uses it", || references() == 0);
+        let off = forked_off();
+        until("nobody uses it", || references() == 0);
+        drop(off);
+        assert_eq!(unload(), Ok(()));
+        load();
+    }
+
     /// Where it is loaded without them, there are no routes.
     fn without_its_parameter_it_has_none() {
         unload_at_last();
@@ -91,4 +129,20 @@ fn it_comes_and_goes() {
             load();
         }
     });
+}
+
+/// Has a member end after routes were switched off.
+fn forked_off() -> Off {
+    let (ready, tells) = pipe().unwrap();
+    let (waits, end) = pipe().unwrap();
+    let child = start(move || {
+        become_member();
+        rustix::io::write(&tells, b"x").unwrap();
+        rustix::io::read(&waits, &mut [0; 1]).unwrap();
+    });
+    rustix::io::read(&ready, &mut [0; 1]).unwrap();
+    let off = Off::new();
+    rustix::io::write(&end, b"x").unwrap();
+    assert_eq!(child.wait(), 0);
+    off
 }
