@@ -288,12 +288,16 @@ __helper notrace void ipcdemo_helper_count_passed(unsigned int index)
 	this_cpu_inc(redirect_counts[index].passed);
 }
 
-__helper notrace struct ipc_namespace *ipcdemo_helper_current_ipc_ns(void)
+/* Late in its exit a task has none. */
+__helper notrace const struct nsproxy *ipcdemo_helper_current_nsproxy(void)
 {
-	/* Late in its exit a task has none. */
-	struct nsproxy *nsproxy = current->nsproxy;
+	return current->nsproxy;
+}
 
-	return nsproxy ? nsproxy->ipc_ns : NULL;
+__helper notrace const struct ipc_namespace *
+ipcdemo_helper_nsproxy_ipc_ns(const struct nsproxy *nsproxy)
+{
+	return nsproxy->ipc_ns;
 }
 
 __helper notrace struct ipc_namespace *ipcdemo_helper_to_ipc_ns(struct ns_common *ns)

@@ -23,11 +23,13 @@ pub(crate) struct Counts {
 }
 
 impl Index {
-    /// Panics if there is no such number.
+    /// The number `index`, which is below [`MAX`]: of a larger one, its lower bits.
+    #[inline]
     pub(super) const fn new(index: usize) -> Self {
-        assert!(index < MAX);
-        // INVARIANT: As was just checked.
-        Self(index as u32)
+        const { assert!(MAX.is_power_of_two()) };
+        debug_assert!(index < MAX);
+        // INVARIANT: The mask has the bits below `MAX` only.
+        Self(index as u32 & (MAX as u32 - 1))
     }
 
     /// Its bit in a set of functions.

@@ -90,7 +90,7 @@ pub(super) struct Hook {
     pub(super) kind: u32,
     pub(super) entries: &'static [Entry],
     /// The number of the first function among those of all kinds.
-    first: usize,
+    first: u8,
 }
 
 // SAFETY: The cells are the tracer's, or written while the hook is not armed, by the one owner of its `State`.
@@ -120,14 +120,14 @@ impl Hook {
             hash: UnsafeCell::new(PerfectHash::empty()),
             kind,
             entries,
-            first,
+            first: first as u8,
         }
     }
 
     /// The number of a function among those of all kinds.
     #[inline]
     pub(super) fn index(&self, place: usize) -> counts::Index {
-        counts::Index::new(self.first + place)
+        counts::Index::new(self.first as usize + place)
     }
 
     /// Whether the kernel has the function.
@@ -238,9 +238,37 @@ impl Hook {
         to_result(unsafe { bindings::hook_disarm(self.ops.get().cast()) })
     }
 
-    /// Returns whether a call is answered.
+    /// Has a call answered if it is to be. Bystanders' calls seldom come here, so that those cost no more than they must.
+    ///
+    /// # Safety
+    ///
+    /// `fregs` has to have the registers of a call of the entry's function.
+    #[inline(never)]
+    unsafe fn handle<S: NamespaceState>(
+        &self,
+        entry: &Entry,
+        index: counts::Index,
+        parent_ip: usize,
+        fregs: *mut bindings::ftrace_regs,
+    ) {
+        // SAFETY: By the function's own requirement.
+        if !unsafe { self.decides::<S>(entry, index, fregs) } {
+            index.count_passed();
+        } else if !S::routes().is_in_text(parent_ip) {
+            index.count_answered();
+            // SAFETY: The registers are those of the call. By the entry's invariants the answer may run in its place.
+            unsafe { bindings::ftrace_redirect(fregs, entry.answer as c_ulong) };
+        }
+        // Otherwise an answer calls the original.
+    }
+
+    /// Returns whether a call is answered, unless it comes from an answer.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Hook::handle`].
     #[inline]
-    fn decides<S: NamespaceState>(
+    unsafe fn decides<S: NamespaceState>(
         &self,
         entry: &Entry,
         index: counts::Index,
@@ -289,23 +317,20 @@ unsafe extern "C" fn handler<S: NamespaceState>(
     ops: *mut bindings::redirect_hook,
     fregs: *mut bindings::ftrace_regs,
 ) {
-    // An answer of ours calls the original.
-    if S::routes().is_in_text(parent_ip) {
-        return;
-    }
     // SAFETY: It is the first field of a hook, which is static.
     let hook = unsafe { &*ops.cast_const().cast::<Hook>() };
     // SAFETY: Nobody writes to it while the hook is armed.
     let place = unsafe { &*hook.hash.get() }.place(ip);
-    let Some(entry) = hook.entries.get(place) else {
-        return;
-    };
+    // SAFETY: The tracer calls for the addresses of the hook's filter, and the hash is of these, in the entries' order.
+    let entry = unsafe { hook.entries.get_unchecked(place) };
     let index = hook.index(place);
-    if hook.decides::<S>(entry, index, fregs) {
-        index.count_answered();
-        // SAFETY: The registers are those of the call. By the entry's invariants the answer may run in its place.
-        unsafe { bindings::ftrace_redirect(fregs, entry.answer as c_ulong) };
-    } else {
+    let members = S::routes().members();
+    if matches!(entry.decide, Decide::Member)
+        && Namespace::current().is_none_or(|ns| members.lacks(ns))
+    {
         index.count_passed();
+        return;
     }
+    // SAFETY: These are the registers of the call.
+    unsafe { hook.handle::<S>(entry, index, parent_ip, fregs) };
 }

@@ -2,8 +2,8 @@
 
 //! The enrolled IPC namespaces.
 //!
-//! A table of chains, found by the namespace's address: a bystander whose chain is empty, as nearly all are, has its answer
-//! after one load. Chains are walked with preemption off, and changed under the mutex of [`Table::lock`]; a record goes
+//! A table of chains, found by the namespace's address. The chains of nearly all bystanders are empty, which takes one load
+//! to see. Chains are walked with preemption off, and changed under the mutex of [`Table::lock`]; a record goes
 //! a grace period after it was unlinked.
 
 use super::namespace::{Key, Namespace};
@@ -102,6 +102,7 @@ impl<S> Member<S> {
     }
 
     #[cold]
+    #[inline(never)]
     fn see_first(&self, function: u64) {
         let mut seen = self.seen.load(Relaxed);
         while let Err(other) = self.seen.cmpxchg(seen, seen | function, Relaxed) {
@@ -143,6 +144,14 @@ impl<S, I> Table<S, I> {
         &self.buckets[(hash >> (u64::BITS - BUCKETS_SHIFT)) as usize]
     }
 
+    /// Returns whether the namespace is certainly no member.
+    ///
+    /// Context: any.
+    #[inline]
+    pub(super) fn lacks(&self, namespace: Namespace) -> bool {
+        self.bucket(namespace.address()).load(Relaxed).is_null()
+    }
+
     /// Calls `f` with the namespace's record, if it is a member.
     ///
     /// Context: any. `f` runs with preemption off.
@@ -152,12 +161,8 @@ impl<S, I> Table<S, I> {
         namespace: Namespace,
         f: impl FnOnce(&Member<S>) -> R,
     ) -> Option<R> {
-        let bucket = self.bucket(namespace.address());
-        if bucket.load(Relaxed).is_null() {
-            return None;
-        }
         let _walk = Walk::begin();
-        let mut at = bucket.load(Acquire);
+        let mut at = self.bucket(namespace.address()).load(Acquire);
         loop {
             // SAFETY: By the type invariant what a chain leads to is valid, or a grace period has not passed since: it
             // does not while preemption is off.

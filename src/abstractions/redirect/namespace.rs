@@ -28,9 +28,13 @@ impl Namespace {
     #[inline]
     pub(super) fn current() -> Option<Self> {
         // SAFETY: The function has no requirements.
-        let ns = unsafe { bindings::current_ipc_ns() };
+        let nsproxy = unsafe { bindings::current_nsproxy() };
+        if nsproxy.is_null() {
+            return None;
+        }
         // INVARIANT: Nobody but the task itself changes its namespaces, and it holds a reference to each.
-        (!ns.is_null()).then_some(Self(ns))
+        // SAFETY: As was just said, the set is valid.
+        Some(Self(unsafe { bindings::nsproxy_ipc_ns(nsproxy) }))
     }
 
     /// # Safety

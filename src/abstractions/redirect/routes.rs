@@ -439,14 +439,16 @@ impl<S: NamespaceState> Routes<S> {
 
     /// The routes that the switch and the members need.
     fn needed(table: &mut Guard<'_, S>) -> Needed {
-        match table.inner().switch {
-            Switch::Absent | Switch::Off => Needed::None,
-            Switch::OnDemand => table
-                .iter()
-                .map(|member| member.kinds.load(Relaxed))
-                .reduce(|all, kinds| all | kinds)
-                .map_or(Needed::None, Needed::Kinds),
-            Switch::Always => Needed::All,
+        let members = table
+            .iter()
+            .map(|member| member.kinds.load(Relaxed))
+            .reduce(|all, kinds| all | kinds);
+        match (table.inner().switch, members) {
+            (Switch::Always, _) => Needed::All,
+            (Switch::OnDemand, Some(kinds)) => Needed::Kinds(kinds),
+            // Births and deaths are not missed.
+            (Switch::Off, Some(_)) => Needed::Kinds(0),
+            (Switch::Absent, _) | (_, None) => Needed::None,
         }
     }
 
@@ -464,7 +466,8 @@ impl<S: NamespaceState> Routes<S> {
         Ok(())
     }
 
-    /// Throws the switch: disarms all routes, or arms those that members need. Their calls go to the originals meanwhile.
+    /// Throws the switch: disarms the routes of all kinds, or arms those that members need. Their calls go to the originals
+    /// meanwhile.
     ///
     /// Context: may sleep. Errors: `EOPNOTSUPP` if the module was loaded without routes; as [`Routes::start`].
     pub(crate) fn switch(&self, on: bool) -> Result {
