@@ -4,11 +4,10 @@
 
 use std::time::Duration;
 
-use ipcdemo_tests::member::route;
 use ipcdemo_tests::{rounds, serially_for};
 
+use crate::switch;
 use crate::traffic::Shared;
-use crate::{ENTRIES, switch};
 
 /// For a round, on the slowest kernel.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -43,14 +42,10 @@ fn it_opens_and_closes_under_traffic() {
     });
 }
 
-/// So many calls were answered, and so many made by members, from one pause to another.
+/// So many calls were answered, and so many made by members, from one moment to another.
 fn moved(members: &Shared) -> (u64, u64) {
-    let look = || {
-        let answered: u64 = ENTRIES.iter().map(|entry| route(entry).answered).sum();
-        (answered, members.calls())
-    };
-    let (answered_before, made_before) = members.pause(look);
+    let before = members.look();
     members.go_on_for(CALLS);
-    let (answered, made) = members.pause(look);
-    (answered - answered_before, made - made_before)
+    let after = members.look();
+    (after.0 - before.0, after.1 - before.1)
 }

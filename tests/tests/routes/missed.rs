@@ -2,16 +2,13 @@
 
 //! No call of a member is missed, whatever tracers do to the same functions meanwhile.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
 use std::time::Duration;
 
-use ipcdemo_tests::member::{become_member, route, start};
-use ipcdemo_tests::{Child, patching, scaled, serially_for};
+use ipcdemo_tests::{patching, scaled, serially_for};
 
-use crate::traffic::check_one;
+use crate::traffic::Shared;
 use crate::{ENTRIES, bpf, switch};
 
 const TRACING: &str = "/sys/kernel/tracing";
@@ -23,42 +20,37 @@ const THREADS: usize = 8;
 /// Which functions are traced: those that the calls come by.
 const CALLED: [&str; 2] = [ENTRIES[0], ENTRIES[1]];
 
+/// How many calls have to come while a tracer is on.
+const TRACED: u64 = 50;
+
 #[test]
 fn no_call_is_missed() {
     serially_for(LIMIT, || {
-        let calls = scaled(1_000_000) / THREADS * THREADS;
+        let calls = scaled(1_000_000) as u64;
         // One that is there before the route is armed, and one after.
         switch(false);
         let before = patching(|| bpf::attach_to_end_of(CALLED[1]));
         switch(true);
         let after = patching(|| bpf::attach_to_end_of(CALLED[0]));
 
-        let answered = || {
-            CALLED
-                .map(|function| route(function).answered)
-                .iter()
-                .sum::<u64>()
-        };
-        let member = Member::new(calls);
-        let seen = answered();
-        member.go();
+        let members = Shared::new();
+        let process = members.begin(true, THREADS);
+        members.go_on_for(1);
+        let (answered_before, made_before) = members.look();
         let mut tracers = 0;
-        while !member.child.task().has_ended() {
-            trace(tracers % 3);
+        while tracers < 3 || members.calls() < made_before + calls {
+            trace(tracers % 3, members);
             tracers += 1;
         }
-        assert_eq!(member.child.wait(), 0);
-        assert!(
-            tracers >= 3,
-            "the calls were over before each tracer was there"
-        );
-        assert_eq!(answered() - seen, calls as u64);
+        let (answered, made) = members.look();
+        assert_eq!(answered - answered_before, made - made_before);
+        members.end([process]);
         patching(|| drop((before, after)));
     });
 }
 
-/// Switches a tracer on, has it run, and switches it off.
-fn trace(which: usize) {
+/// Switches a tracer on, has it see calls, and switches it off.
+fn trace(which: usize, members: &Shared) {
     match which {
         0 => {
             patching(|| {
@@ -70,7 +62,7 @@ fn trace(which: usize) {
                 }
                 set("events/ipcdemo/enable", "1");
             });
-            thread::yield_now();
+            seen(members);
             patching(|| {
                 set("events/ipcdemo/enable", "0");
                 for event in 0..CALLED.len() {
@@ -84,15 +76,25 @@ fn trace(which: usize) {
                 set("set_ftrace_filter", &CALLED.join("\n"));
                 set("current_tracer", tracer);
             });
-            thread::yield_now();
+            seen(members);
             patching(|| {
                 set("current_tracer", "nop");
                 set("set_ftrace_filter", "");
             });
         }
     }
-    // Nobody reads it.
+}
+
+/// Has calls come, of which the tracer has to have seen some.
+fn seen(members: &Shared) {
     set("trace", "");
+    members.go_on_for(TRACED);
+    let mut beginning = [0; 4096];
+    let length = File::open(format!("{TRACING}/trace"))
+        .and_then(|mut trace| trace.read(&mut beginning))
+        .unwrap();
+    let text = String::from_utf8_lossy(&beginning[..length]);
+    assert!(text.contains(CALLED[0]), "{text}");
 }
 
 fn set(file: &str, text: &str) {
@@ -104,43 +106,4 @@ fn append(file: &str, text: &str) {
     let mut open = OpenOptions::new().append(true).open(&path).unwrap();
     open.write_all(text.as_bytes())
         .unwrap_or_else(|error| panic!("{file}: {text}: {error}"));
-}
-
-/// A member that makes so many calls once it is told to.
-struct Member {
-    child: Child,
-    start: std::os::fd::OwnedFd,
-}
-
-impl Member {
-    fn new(calls: usize) -> Self {
-        let (reader, writer) = rustix::pipe::pipe().unwrap();
-        let (ready, tells) = rustix::pipe::pipe().unwrap();
-        let child = start(move || {
-            become_member();
-            rustix::io::write(&tells, b"x").unwrap();
-            rustix::io::read(&reader, &mut [0; 1]).unwrap();
-            let made = AtomicUsize::new(0);
-            thread::scope(|scope| {
-                for _ in 0..THREADS {
-                    scope.spawn(|| {
-                        for call in 0..calls / THREADS {
-                            check_one(call as u32);
-                            made.fetch_add(1, Ordering::Relaxed);
-                        }
-                    });
-                }
-            });
-            assert_eq!(made.into_inner(), calls);
-        });
-        rustix::io::read(&ready, &mut [0; 1]).unwrap();
-        Self {
-            child,
-            start: writer,
-        }
-    }
-
-    fn go(&self) {
-        rustix::io::write(&self.start, b"x").unwrap();
-    }
 }

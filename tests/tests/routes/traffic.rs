@@ -8,10 +8,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use ipcdemo_tests::member::{become_member, start};
+use ipcdemo_tests::member::{become_member, route, start};
 use ipcdemo_tests::{Child, count, read, until};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::ENTRIES;
 
 /// What the processes share: pages that survive a fork as they are.
 #[derive(Debug, Default)]
@@ -62,7 +64,7 @@ impl Shared {
     }
 
     /// Runs `body` while no call is under way.
-    pub fn pause<T>(&self, body: impl FnOnce() -> T) -> T {
+    fn pause<T>(&self, body: impl FnOnce() -> T) -> T {
         self.paused.store(true, Ordering::SeqCst);
         until("no call is under way", || {
             self.begun.load(Ordering::SeqCst) == self.ended.load(Ordering::SeqCst)
@@ -70,6 +72,14 @@ impl Shared {
         let result = body();
         self.paused.store(false, Ordering::SeqCst);
         result
+    }
+
+    /// How many calls the module has answered, from whomever, and how many were made here.
+    pub fn look(&self) -> (u64, u64) {
+        self.pause(|| {
+            let answered = ENTRIES.map(|entry| route(entry).answered);
+            (answered.iter().sum(), self.calls())
+        })
     }
 
     /// Begins `threads` threads, in a member or in another process, that take turns on the processors.
@@ -109,7 +119,7 @@ impl Shared {
 }
 
 /// Makes an eventfd by either call and looks whether it is one, with that value.
-pub fn check_one(value: u32) {
+fn check_one(value: u32) {
     // SAFETY: Neither takes a pointer.
     let fd = unsafe {
         if value % 2 == 0 {
