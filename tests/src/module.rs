@@ -28,10 +28,8 @@ pub fn references() -> u32 {
 
 /// delete_module(2), as rmmod(8) calls it: EAGAIN while somebody uses the module.
 pub fn unload() -> Result<(), Errno> {
-    // Remembered for the next load.
-    let _ = parameters();
     let (name, flags) = (c"ipcdemo", libc::O_NONBLOCK);
-    quietly(|| {
+    quietly(has_routes(), || {
         // SAFETY: The name is a C string.
         match unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), flags) } {
             0 => Ok(()),
@@ -81,7 +79,7 @@ pub fn load_with(parameters: &CStr) {
     }
     let mut modules = fs::read_dir("/tmp/modules").expect("where the guest has its modules");
     let module = File::open(modules.next().unwrap().unwrap().path()).unwrap();
-    let result = quietly(|| {
+    let result = quietly(!parameters.is_empty(), || {
         // SAFETY: The parameters are a C string.
         unsafe {
             libc::syscall(
@@ -99,20 +97,32 @@ pub fn load_with(parameters: &CStr) {
 }
 
 /// Routes that are armed at load and kept until unload have the kernel patched then.
-fn quietly<T>(body: impl FnOnce() -> T) -> T {
-    if parameters().is_empty() {
-        body()
-    } else {
-        patching(body)
-    }
+fn quietly<T>(has_routes: bool, body: impl FnOnce() -> T) -> T {
+    if has_routes { patching(body) } else { body() }
 }
 
 /// What the module is loaded with: routes if those who started the tests loaded it with routes.
 fn parameters() -> &'static CStr {
+    if has_routes_usually() {
+        c"routes=2"
+    } else {
+        c""
+    }
+}
+
+/// As it was when this was first asked.
+fn has_routes_usually() -> bool {
     static ROUTES: OnceLock<bool> = OnceLock::new();
-    let has_routes = ROUTES.get_or_init(|| {
-        let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
-        factory.routes().unwrap().on
-    });
-    if *has_routes { c"routes=2" } else { c"" }
+    *ROUTES.get_or_init(now_has_routes)
+}
+
+/// As it is loaded at the moment.
+fn has_routes() -> bool {
+    // Remembered for the next load.
+    has_routes_usually() && now_has_routes()
+}
+
+fn now_has_routes() -> bool {
+    let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
+    factory.routes().unwrap().on
 }

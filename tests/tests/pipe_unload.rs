@@ -14,7 +14,7 @@ use std::thread;
 
 use ipcdemo_client::{Factory, Fifo, PipeFlags, fifo_path};
 use ipcdemo_tests::inotify::{ReadFlags, Watch};
-use ipcdemo_tests::module::{load, references, unload, unload_at_last};
+use ipcdemo_tests::module::{load, load_with, references, unload, unload_at_last};
 use ipcdemo_tests::pipe::{bytes, path, put, take};
 use ipcdemo_tests::{Errno, PAGE, Subject, serial, until};
 use rustix::fs::{Mode, OFlags, fstat, open, readlink, stat};
@@ -91,14 +91,16 @@ serial! {
     /// The module goes in the same moment in which the last file is closed, each time.
     fn it_goes_at_once() {
         const ROUNDS: usize = 20;
+        without_routes();
         for _ in 0..ROUNDS {
             let (reader, writer) = pipe();
             assert_eq!(put(&writer, b"abc"), Ok(3));
             assert_eq!(unload(), Err(Errno::AGAIN));
             drop((reader, writer));
             assert_eq!(unload(), Ok(()));
-            load();
+            load_with(c"");
         }
+        with_routes();
     }
 
     /// The name under `/proc` is none of the pipe's: it can be held, and leads nowhere when
@@ -119,6 +121,7 @@ serial! {
     /// Others look at all descriptors, over and over, while a pipe ends and the module goes.
     fn a_look_at_descriptors_is_no_harm() {
         const ROUNDS: usize = 20;
+        without_routes();
         let (stop, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let looking = {
             let (stop, looks) = (Arc::clone(&stop), Arc::clone(&looks));
@@ -141,8 +144,9 @@ serial! {
             until("they were seen", || looks.load(Ordering::Relaxed) > before + 1);
             drop((reader, writer));
             unload_at_last();
-            load();
+            load_with(c"");
         }
+        with_routes();
         stop.store(true, Ordering::Relaxed);
         looking.join().unwrap();
     }
@@ -255,6 +259,18 @@ serial! {
         assert_eq!(unload(), Ok(()));
         load();
     }
+}
+
+/// Loads the module without routes: it comes and goes faster.
+fn without_routes() {
+    unload_at_last();
+    load_with(c"");
+}
+
+/// Loads it as it was before.
+fn with_routes() {
+    unload_at_last();
+    load();
 }
 
 /// A pipe of the module's, by a factory of its own: one that stays open keeps the module.
