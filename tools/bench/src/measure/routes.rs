@@ -94,7 +94,10 @@ fn as_caller(
 
 /// Fails if routes are not armed afterwards as they are to be.
 fn switch(factory: &Factory, on: bool, armed: bool) -> io::Result<()> {
-    let routes = factory.switch_routes(on)?;
+    let routes = factory.switch_routes(on).map_err(|error| {
+        let why = "routes cannot be switched, for which the module has to be loaded with routes=1";
+        io::Error::other(format!("{why}: {error}"))
+    })?;
     if routes
         .list
         .iter()
