@@ -66,7 +66,8 @@ fn poll_ready(kit: &Kit, side: Side) -> io::Result<Round> {
     Ok(kit.clock.batch(move || poll(&counter, PollFlags::IN)))
 }
 
-fn create(kit: &Kit, side: Side) -> io::Result<Round> {
+/// Makes one, and closes it.
+pub fn create(kit: &Kit, side: Side) -> io::Result<Round> {
     let maker = kit.maker(side);
     Ok(kit.clock.batch(move || maker.counter(0, false).map(close)))
 }

@@ -12,7 +12,8 @@ use ipcdemo_client::{Factory, Kinds, RouteState, enroll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::measure::case::{BOTH, Case, Round};
-use crate::measure::kit::{Kit, close};
+use crate::measure::counter;
+use crate::measure::kit::Kit;
 use crate::measure::tasks::rest;
 use crate::record::{Setting, Side};
 
@@ -52,18 +53,18 @@ pub fn cases() -> Vec<Case> {
     .collect()
 }
 
-fn eventfd(kit: &Kit) -> Round {
-    let maker = kit.maker(Side::Native);
-    kit.clock.batch(move || maker.counter(0, false).map(close))
+/// The very operation of the counter's case.
+fn eventfd(kit: &Kit) -> io::Result<Round> {
+    counter::create(kit, Side::Native)
 }
 
 /// A call that no route is about.
-fn getppid(kit: &Kit) -> Round {
-    kit.clock.batch(|| {
+fn getppid(kit: &Kit) -> io::Result<Round> {
+    Ok(kit.clock.batch(|| {
         // SAFETY: It takes nothing.
         unsafe { libc::getppid() };
         Ok(())
-    })
+    }))
 }
 
 /// Puts the routes into the state of the side before each round, and has the right task do the operation.
@@ -71,15 +72,15 @@ fn as_caller(
     kit: &Kit,
     side: Side,
     caller: Caller,
-    operation: fn(&Kit) -> Round,
+    operation: fn(&Kit) -> io::Result<Round>,
 ) -> io::Result<Round> {
     let factory = kit.factory();
     let is_native = kit.whose(side) == Side::Native;
-    let mut own = operation(kit);
+    let mut own = operation(kit)?;
     let member = if is_native || caller == Caller::Alone {
         None
     } else {
-        Some(Member::start(Arc::clone(&factory), operation(kit))?)
+        Some(Member::start(Arc::clone(&factory), operation(kit)?)?)
     };
     Ok(Box::new(move |turns| {
         switch(&factory, !is_native, member.is_some())?;
