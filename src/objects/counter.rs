@@ -67,6 +67,7 @@ impl Counter {
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`, `ENOSPC` if no id is free.
     ///
     /// C: `do_eventfd`.
+    #[inline(always)]
     fn create(files: &AnonFiles, count: u32, mode: Mode, open_flags: u32) -> Result<ARef<File>> {
         let counter = id_table::add(Self::new(count, mode, false)?)?;
         files.create(counter, open_flags)

@@ -68,6 +68,7 @@ impl AnonFiles {
     /// Errors: `ENOMEM`, `ENFILE`, `ENOENT` while the module is going.
     ///
     /// C: `anon_inode_getfile_fmode` in `fs/anon_inodes.c`.
+    #[inline(always)]
     pub(crate) fn create<H: Holder>(&self, object: H, open_flags: u32) -> Result<ARef<File>> {
         let open_flags = (open_flags & flags::O_NONBLOCK) | flags::O_RDWR;
         // SAFETY:

@@ -93,7 +93,8 @@ fn as_caller(
     }))
 }
 
-/// Fails if routes are not armed afterwards as they are to be.
+/// Fails if routes are not armed afterwards as they are to be. Those that membership itself needs stay armed as long as
+/// there is a member; no operation comes by them.
 fn switch(factory: &Factory, on: bool, armed: bool) -> io::Result<()> {
     let routes = factory.switch_routes(on).map_err(|error| {
         let why = "routes cannot be switched, for which the module has to be loaded with routes=1";
@@ -102,7 +103,7 @@ fn switch(factory: &Factory, on: bool, armed: bool) -> io::Result<()> {
     if routes
         .list
         .iter()
-        .any(|route| (route.state == RouteState::Armed) != armed)
+        .any(|route| route.kind.is_some() && (route.state == RouteState::Armed) != armed)
     {
         let not = if armed { "not " } else { "" };
         return Err(io::Error::other(format!(
