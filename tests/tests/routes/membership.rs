@@ -26,7 +26,7 @@ use rustix::pipe::pipe;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::open;
+use crate::{Off, open, switch};
 
 /// Tells a program of this file that it is there to look whether its calls are answered, and where to
 /// leave a word on that.
@@ -161,6 +161,25 @@ serial! {
             });
             assert_eq!(moved, (Ok(()), true));
             assert!(answered());
+        });
+    }
+
+    /// It is seen that a namespace is made and ends while nobody's calls are answered.
+    fn births_and_deaths_are_seen_while_routes_are_off() {
+        member(|| {
+            let off = Off::new();
+            forked(|| {
+                unshare(UnshareFlags::NEWIPC);
+                assert!(!answered());
+                assert!(own_namespace().is_some_and(|namespace| namespace.born));
+            });
+            until("the namespace is gone", || born_here() == 0);
+            forked(|| {
+                unshare(UnshareFlags::NEWIPC);
+                switch(true);
+                assert!(answered());
+            });
+            drop(off);
         });
     }
 

@@ -14,7 +14,7 @@ use ipcdemo_tests::module::{load, load_with, references, unload, unload_at_last}
 use ipcdemo_tests::{Errno, Subject, patching, rounds, serial, serially_for, until};
 use rustix::pipe::pipe;
 
-use crate::{ENTRIES, Off};
+use crate::ENTRIES;
 
 /// For a round, on the slowest kernel.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -90,16 +90,6 @@ serial! {
         load();
     }
 
-    /// A namespace that ends while routes are off keeps the module no longer than others do.
-    fn an_end_while_routes_are_off_is_seen() {
-        until("nobody uses it", || references() == 0);
-        let off = forked_off();
-        until("nobody uses it", || references() == 0);
-        drop(off);
-        assert_eq!(unload(), Ok(()));
-        load();
-    }
-
     /// Where it is loaded without them, there are no routes.
     fn without_its_parameter_it_has_none() {
         unload_at_last();
@@ -129,20 +119,4 @@ fn it_comes_and_goes() {
             load();
         }
     });
-}
-
-/// Has a member end after routes were switched off.
-fn forked_off() -> Off {
-    let (ready, tells) = pipe().unwrap();
-    let (waits, end) = pipe().unwrap();
-    let child = start(move || {
-        become_member();
-        rustix::io::write(&tells, b"x").unwrap();
-        rustix::io::read(&waits, &mut [0; 1]).unwrap();
-    });
-    rustix::io::read(&ready, &mut [0; 1]).unwrap();
-    let off = Off::new();
-    rustix::io::write(&end, b"x").unwrap();
-    assert_eq!(child.wait(), 0);
-    off
 }
