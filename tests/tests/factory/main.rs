@@ -12,7 +12,7 @@ use ipcdemo_client::{CounterFlags, Factory, raw};
 use ipcdemo_tests::{Access, Address, Errno, Memory};
 
 /// Every request to the factory, with the size of its struct's first version.
-const REQUESTS: [(u32, u32); 9] = [
+const REQUESTS: [(u32, u32); 13] = [
     (raw::IPCDEMO_IOC_NULL, raw::IPCDEMO_NULL_SIZE_VER0),
     (raw::IPCDEMO_IOC_COUNTER, raw::IPCDEMO_COUNTER_SIZE_VER0),
     (raw::IPCDEMO_IOC_WAITQ, raw::IPCDEMO_WAITQ_SIZE_VER0),
@@ -25,6 +25,13 @@ const REQUESTS: [(u32, u32); 9] = [
         raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0,
     ),
     (raw::IPCDEMO_IOC_TALLY, raw::IPCDEMO_TALLY_SIZE_VER0),
+    (raw::IPCDEMO_IOC_ARM, raw::IPCDEMO_ENROLL_SIZE_VER0),
+    (raw::IPCDEMO_IOC_SEAL, raw::IPCDEMO_ENROLL_SIZE_VER0),
+    (raw::IPCDEMO_IOC_ROUTES, raw::IPCDEMO_ROUTES_SIZE_VER0),
+    (
+        raw::IPCDEMO_IOC_NAMESPACES,
+        raw::IPCDEMO_NAMESPACES_SIZE_VER0,
+    ),
 ];
 
 fn open() -> Factory {

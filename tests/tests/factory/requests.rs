@@ -99,9 +99,22 @@ serial! {
             let args = counter_args(CLOEXEC, 0, 1 << bit);
             let (result, _) = send(&factory, raw::IPCDEMO_IOC_COUNTER, &args);
             assert_eq!(result, Err(Errno::INVAL));
-            let args = words(&[0, 0, 0, 0, 1, 24, 0, 1 << bit]);
-            let (result, _) = send(&factory, raw::IPCDEMO_IOC_LIST, &args);
-            assert_eq!(result, Err(Errno::INVAL));
+            for request in [
+                raw::IPCDEMO_IOC_LIST,
+                raw::IPCDEMO_IOC_NAMESPACES,
+                raw::IPCDEMO_IOC_ROUTES,
+            ] {
+                // Each with room for one, if that is where they look for it.
+                let args = words(&[0, 0, 1, 24, 1, 24, 0, 1 << bit]);
+                let (result, _) = send(&factory, request, &args);
+                assert_eq!(result, Err(Errno::INVAL), "request {request:#x}");
+            }
+            let mut args = words(&[0; 20]);
+            args[12..16].copy_from_slice(&u32::to_ne_bytes(1 << bit));
+            for request in [raw::IPCDEMO_IOC_ARM, raw::IPCDEMO_IOC_SEAL] {
+                let (result, left) = send(&factory, request, &args);
+                assert_eq!((result, left), (Err(Errno::INVAL), args.clone()));
+            }
         }
         census.check(&factory, "reserved fields");
     }
@@ -210,6 +223,9 @@ serial! {
             (raw::IPCDEMO_IOC_COUNTER, counter_args(CLOEXEC, 1, 0)),
             (raw::IPCDEMO_IOC_WAITQ, words(&[0, CLOEXEC, 1, 0])),
             (raw::IPCDEMO_IOC_LIST, past_the_end),
+            // Told before anything is enrolled.
+            (raw::IPCDEMO_IOC_ARM, words(&[0; 20])),
+            (raw::IPCDEMO_IOC_SEAL, words(&[0; 20])),
         ];
         for (request, args) in places {
             memory.protect(Access::ReadWrite);
