@@ -16,19 +16,14 @@
 
 #if defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) && defined(CONFIG_KPROBES)
 
-/*
- * A permanent hook, as livepatches have it, keeps the tracer from being switched off,
- * which would let all calls through to the originals.
- */
 int ipcdemo_helper_hook_arm(struct redirect_hook *hook, redirect_handler_t handler,
-			    unsigned long *ips, unsigned int nr, bool permanent)
+			    unsigned long *ips, unsigned int nr)
 {
 	int ret;
 
 	hook->ops = (struct ftrace_ops) {
 		.func = (ftrace_func_t)handler,
-		.flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_DYNAMIC |
-			 (permanent ? FTRACE_OPS_FL_PERMANENT : 0),
+		.flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_DYNAMIC,
 	};
 	ret = ftrace_set_filter_ips(&hook->ops, ips, nr, 0, 1);
 	if (!ret)
@@ -66,7 +61,7 @@ unsigned long ipcdemo_helper_function_address(const char *name)
 #else
 
 int ipcdemo_helper_hook_arm(struct redirect_hook *hook, redirect_handler_t handler,
-			    unsigned long *ips, unsigned int nr, bool permanent)
+			    unsigned long *ips, unsigned int nr)
 {
 	return -EOPNOTSUPP;
 }

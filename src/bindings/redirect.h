@@ -28,7 +28,7 @@ typedef void (*redirect_handler_t)(unsigned long ip, unsigned long parent_ip,
 				  struct redirect_hook *hook, struct ftrace_regs *fregs);
 
 int ipcdemo_helper_hook_arm(struct redirect_hook *hook, redirect_handler_t handler,
-			    unsigned long *ips, unsigned int nr, bool permanent);
+			    unsigned long *ips, unsigned int nr);
 int ipcdemo_helper_hook_disarm(struct redirect_hook *hook);
 unsigned long ipcdemo_helper_function_address(const char *name);
 

@@ -438,7 +438,7 @@ struct ipcdemo_list_args {
 /* struct ipcdemo_enroll_args.reason */
 #define IPCDEMO_REFUSED_OFF		1	/* EOPNOTSUPP: routes are switched off */
 #define IPCDEMO_REFUSED_LOCKDOWN	2	/* EPERM: the kernel is locked down */
-#define IPCDEMO_REFUSED_TRACER		3	/* EOPNOTSUPP: no function tracer, or it is off */
+#define IPCDEMO_REFUSED_TRACER		3	/* EOPNOTSUPP: the kernel has no function tracer */
 #define IPCDEMO_REFUSED_CAPABILITY	4	/* EPERM: no CAP_SYS_ADMIN over the namespace */
 #define IPCDEMO_REFUSED_INITIAL		5	/* EBUSY: it is the initial namespace */
 #define IPCDEMO_REFUSED_THREADS		6	/* EBUSY: the process has a second thread */

@@ -68,7 +68,7 @@ impl Entry {
 
 /// Why a hook could not be armed.
 pub(super) enum Failure {
-    /// The kernel has no function tracer, or that is switched off, or lacks memory.
+    /// The kernel has no function tracer, or that is broken, or lacks memory.
     Tracer,
     /// The kernel has no such function that can be redirected.
     Absent(&'static CStr),
@@ -164,7 +164,7 @@ impl Hook {
         let hash = PerfectHash::of(&keys[..addresses.len()]).ok_or(Failure::Tracer)?;
         // SAFETY: The hook is not armed, so that no handler reads it.
         unsafe { *self.hash.get() = hash };
-        match self.register::<S>(addresses, true) {
+        match self.register::<S>(addresses) {
             Ok(()) => {
                 state.is_armed = true;
                 Ok(())
@@ -174,7 +174,7 @@ impl Hook {
     }
 
     /// Registers the hook for some of its functions.
-    fn register<S: NamespaceState>(&self, addresses: &mut [c_ulong], permanent: bool) -> Result {
+    fn register<S: NamespaceState>(&self, addresses: &mut [c_ulong]) -> Result {
         const TRIES: usize = 100;
         for _ in 0..TRIES {
             // SAFETY:
@@ -187,7 +187,6 @@ impl Hook {
                     Some(handler::<S>),
                     addresses.as_mut_ptr(),
                     addresses.len() as c_uint,
-                    permanent,
                 )
             });
             // A BPF trampoline on one of the functions was being changed.
@@ -199,8 +198,7 @@ impl Hook {
         Err(EAGAIN)
     }
 
-    /// Finds out which of the functions made arming fail, by arming each alone. If none does, the tracer is switched off:
-    /// it takes hooks that do not demand that it stays on.
+    /// Finds out which of the functions made arming fail, by arming each alone.
     #[cold]
     fn why<S: NamespaceState>(&self, state: &mut State, error: Error) -> Failure {
         if error != EINVAL && error != EBUSY {
@@ -208,7 +206,7 @@ impl Hook {
         }
         for (entry, address) in self.entries.iter().zip(&mut state.addresses) {
             let alone = core::slice::from_mut(address);
-            match self.register::<S>(alone, false) {
+            match self.register::<S>(alone) {
                 Ok(()) => {
                     if self.unregister().is_err() {
                         state.is_armed = true;
