@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
 use crate::Errno;
 use crate::subject::last_error;
@@ -65,4 +71,43 @@ pub fn as_a_socket(fd: impl AsFd) -> Errno {
     let result = unsafe { libc::syscall(libc::SYS_mq_notify, -1, &event) };
     assert_eq!(result, -1, "there is no such queue");
     last_error()
+}
+
+/// Sends a descriptor, with a byte.
+///
+/// # Panics
+///
+/// If the socket does not take it.
+pub fn send_descriptor(socket: impl AsFd, fd: impl AsFd) {
+    let fds = [fd.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    let data = [IoSlice::new(b"x")];
+    assert_eq!(
+        sendmsg(socket, &data, &mut control, SendFlags::empty()),
+        Ok(1)
+    );
+}
+
+/// Receives a descriptor, which is closed on exec if asked for.
+///
+/// # Panics
+///
+/// If none comes.
+pub fn receive_descriptor(socket: impl AsFd, is_cloexec: bool) -> OwnedFd {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut data = [0];
+    let mut data = [IoSliceMut::new(&mut data)];
+    let mut flags = RecvFlags::empty();
+    flags.set(RecvFlags::CMSG_CLOEXEC, is_cloexec);
+    recvmsg(socket, &mut data, &mut control, flags).unwrap();
+    control
+        .drain()
+        .find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        })
+        .expect("a descriptor arrives")
 }

@@ -55,7 +55,7 @@ impl Fifo {
     /// If that is not possible.
     pub fn make(&self) {
         match self.subject {
-            Subject::Native => {
+            Subject::Native | Subject::Routed => {
                 let (path, mode) = (self.path(), Mode::from_raw_mode(self.mode));
                 mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
                 // What the umask took.
@@ -72,7 +72,7 @@ impl Fifo {
     /// If there is none.
     pub fn remove(&self) {
         match self.subject {
-            Subject::Native => fs::remove_file(self.path()).unwrap(),
+            Subject::Native | Subject::Routed => fs::remove_file(self.path()).unwrap(),
             Subject::Module => factory().rmfifo(&self.name).unwrap(),
         }
     }
@@ -87,7 +87,7 @@ impl Fifo {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self.subject {
-            Subject::Native => Path::new("/tmp").join(&self.name),
+            Subject::Native | Subject::Routed => Path::new("/tmp").join(&self.name),
             Subject::Module => fifo_path(&self.name),
         }
     }
@@ -162,7 +162,7 @@ impl Drop for Fifo {
     fn drop(&mut self) {
         // A test may have removed it, and one that fails has a story of its own.
         let _ = match self.subject {
-            Subject::Native => fs::remove_file(self.path()),
+            Subject::Native | Subject::Routed => fs::remove_file(self.path()),
             Subject::Module => Factory::open().map_or(Ok(()), |factory| factory.rmfifo(&self.name)),
         };
     }

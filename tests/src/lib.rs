@@ -21,6 +21,7 @@ pub mod member;
 mod memory;
 mod missing;
 pub mod module;
+pub mod outsider;
 mod patching;
 pub mod pipe;
 mod ring;
@@ -33,7 +34,9 @@ mod watch;
 
 pub use census::{Census, serially, serially_for};
 pub use child::Child;
-pub use descriptor::{as_a_socket, count, poll_now, read, write};
+pub use descriptor::{
+    as_a_socket, count, poll_now, read, receive_descriptor, send_descriptor, write,
+};
 pub use ioctl::ioctl;
 pub use kernel::{rounds, scaled};
 pub use memory::{Access, Address, Memory, PAGE, read_to, write_from};
@@ -88,4 +91,96 @@ macro_rules! differential {
             }
         }
     )*};
+}
+
+/// As [`differential!`], for a program that is a member: makes `name::routed` of each function.
+#[macro_export]
+macro_rules! routed {
+    ($(#[$attribute:meta])* fn $($rest:tt)*) => {
+        $crate::routed! { by $crate::guarded; $(#[$attribute])* fn $($rest)* }
+    };
+    (
+        by $run:path;
+        $($(#[$attribute:meta])* fn $name:ident($subject:ident: Subject) $body:block)*
+    ) => {$(
+        $(#[$attribute])*
+        fn $name($subject: $crate::Subject) $body
+
+        mod $name {
+            #[test]
+            fn routed() {
+                $run(|| super::$name($crate::Subject::Routed));
+            }
+        }
+    )*};
+}
+
+/// As [`differential!`], of what ours cannot do: a body for the kernel's, and one for ours.
+#[macro_export]
+macro_rules! differing {
+    ($($(#[$attribute:meta])* fn $name:ident {
+        native() $native:block
+        ours($subject:ident: Subject) $ours:block
+    })*) => {$(
+        $(#[$attribute])*
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn native() {
+                $crate::guarded(|| $native);
+            }
+
+            #[test]
+            fn module() {
+                $crate::guarded(|| ours($crate::Subject::Module));
+            }
+
+            fn ours($subject: $crate::Subject) $ours
+        }
+    )*};
+}
+
+/// As [`differing!`], for a program that is a member: makes `name::routed` of each body for ours.
+#[macro_export]
+macro_rules! routed_differing {
+    ($($(#[$attribute:meta])* fn $name:ident {
+        native() $native:block
+        ours($subject:ident: Subject) $ours:block
+    })*) => {$(
+        $(#[$attribute])*
+        mod $name {
+            use super::*;
+
+            #[expect(dead_code, reason = "the kernel's are tried by another program")]
+            fn native() $native
+
+            #[test]
+            fn routed() {
+                $crate::guarded(|| ours($crate::Subject::Routed));
+            }
+
+            fn ours($subject: $crate::Subject) $ours
+        }
+    )*};
+}
+
+/// Makes the test program a member, before its harness has a second thread.
+///
+/// Its [`Subject::Routed`] makes counters by eventfd2(2), and [`Subject::Native`] has another process
+/// make them, which is no member.
+#[macro_export]
+macro_rules! member_program {
+    () => {
+        #[used]
+        // SAFETY: The C library calls what is in this section, once it is ready itself.
+        #[unsafe(link_section = ".init_array")]
+        static BECOMES_A_MEMBER: extern "C" fn() = {
+            extern "C" fn enroll() {
+                $crate::outsider::start();
+                $crate::member::become_member();
+            }
+            enroll
+        };
+    };
 }

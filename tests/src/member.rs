@@ -11,7 +11,8 @@ use ipcdemo_client::{Enrolled, Factory, Kind, Kinds, Route, enroll};
 use rustix::process::getpid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::{Child, Errno, Subject};
+use crate::subject::native;
+use crate::{Child, Errno};
 
 /// Runs `body` in a process of its own: a namespace is for life.
 ///
@@ -83,7 +84,7 @@ pub fn answered() -> bool {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let value =
         ((getpid().as_raw_nonzero().get() as u32) << 12) | NEXT.fetch_add(1, Ordering::Relaxed);
-    let _eventfd = Subject::Native.counter(value);
+    let _eventfd = native(value, 0).unwrap();
     let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
     let objects = factory.list().unwrap();
     objects

@@ -133,9 +133,13 @@ impl Subject {
     unsafe fn call_pipe(self, flags: u32, fds: *mut i32) -> Result<(), Errno> {
         let result = match self {
             // SAFETY: By the caller.
-            Self::Native if flags == 0 => unsafe { libc::syscall(libc::SYS_pipe, fds) as i32 },
+            Self::Native | Self::Routed if flags == 0 => unsafe {
+                libc::syscall(libc::SYS_pipe, fds) as i32
+            },
             // SAFETY: By the caller.
-            Self::Native => unsafe { libc::syscall(libc::SYS_pipe2, fds, flags) as i32 },
+            Self::Native | Self::Routed => unsafe {
+                libc::syscall(libc::SYS_pipe2, fds, flags) as i32
+            },
             Self::Module => {
                 // SAFETY: By the caller.
                 let result = unsafe { raw::ioctl(factory(), raw::IPCDEMO_IOC_PIPE, fds.cast()) };
@@ -172,11 +176,13 @@ impl Subject {
         size: u32,
     ) -> Result<u32, Errno> {
         let result = match self {
-            // SAFETY: These commands take a number.
-            Self::Native => match unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), command, size) } {
-                -1 => Err(last_error()),
-                size => Ok(size),
-            },
+            Self::Native | Self::Routed => {
+                // SAFETY: These commands take a number.
+                match unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), command, size) } {
+                    -1 => Err(last_error()),
+                    size => Ok(size),
+                }
+            }
             Self::Module => {
                 let argument = std::ptr::without_provenance_mut(size as usize);
                 // SAFETY: So do these requests.
@@ -208,7 +214,7 @@ impl Subject {
 
     fn limit_call(self, limit: Limit, value: Option<u64>) -> Result<u64, Errno> {
         match self {
-            Self::Native => {
+            Self::Native | Self::Routed => {
                 let path = format!("/proc/sys/fs/{}", limit.name());
                 if let Some(value) = value {
                     fs::write(&path, value.to_string()).map_err(errno)?;

@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
-use ipcdemo_client::{CounterFlags, Factory, raw};
+use ipcdemo_client::{CounterFlags, Factory, Object, raw};
 
-use crate::Errno;
+use crate::{Errno, outsider};
 
 /// The largest count.
 pub const MAX: u64 = u64::MAX - 1;
@@ -21,6 +21,8 @@ pub enum Subject {
     Native,
     /// Ours.
     Module,
+    /// Ours, as the kernel's own calls make them for a member. Only counters are routed.
+    Routed,
 }
 
 impl Subject {
@@ -71,14 +73,15 @@ impl Subject {
     /// If the module is not loaded.
     pub fn create(self, initval: u32, flags: u32) -> Result<OwnedFd, Errno> {
         match self {
-            Self::Native => {
-                // SAFETY: It takes no pointer.
-                let fd = unsafe { libc::syscall(libc::SYS_eventfd2, initval, flags) };
-                if fd < 0 {
-                    return Err(last_error());
-                }
-                // SAFETY: The call succeeded, so this is a new descriptor, and ours.
-                Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+            Self::Native => match outsider::eventfd(initval, flags) {
+                Some(fd) => Ok(fd),
+                None => native(initval, flags),
+            },
+            Self::Routed => {
+                let fd = native(initval, flags)?;
+                let id = Object::id_of_counter(&fd).unwrap();
+                assert!(id.is_some(), "the module did not answer");
+                Ok(fd)
             }
             Self::Module => {
                 let mut args = raw::ipcdemo_counter_args {
@@ -103,10 +106,21 @@ impl Subject {
     #[must_use]
     pub fn link(self) -> &'static str {
         match self {
-            Self::Native => "anon_inode:[eventfd]",
+            Self::Native | Self::Routed => "anon_inode:[eventfd]",
             Self::Module => "anon_inode:[ipcdemo-counter]",
         }
     }
+}
+
+/// eventfd2(2), whoever answers it.
+pub(crate) fn native(initval: u32, flags: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: It takes no pointer.
+    let fd = unsafe { libc::syscall(libc::SYS_eventfd2, initval, flags) };
+    if fd < 0 {
+        return Err(last_error());
+    }
+    // SAFETY: The call succeeded, so this is a new descriptor, and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// One for all tests: each ioctl stands for itself.

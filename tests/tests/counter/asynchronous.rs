@@ -4,8 +4,10 @@
 
 use ipcdemo_client::CounterFlags;
 use ipcdemo_tests::aio::Aio;
-use ipcdemo_tests::{Errno, MAX, Ring, count, differential, read, write};
+use ipcdemo_tests::{Errno, MAX, Ring, count, read, write};
 use rustix::event::PollFlags;
+
+use crate::differential;
 
 const POLLIN: u16 = libc::POLLIN as u16;
 const POLLOUT: u16 = libc::POLLOUT as u16;

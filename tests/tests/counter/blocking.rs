@@ -3,13 +3,13 @@
 //! Who sleeps, and what wakes them.
 
 use ipcdemo_client::CounterFlags;
-use ipcdemo_tests::{
-    Errno, Fd, MAX, Signal, Sleeper, Task, count, differential, read, until, write,
-};
+use ipcdemo_tests::{Errno, Fd, MAX, Signal, Sleeper, Task, count, read, until, write};
 use rustix::fs::{OFlags, fcntl_setfl};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+
+use crate::differential;
 
 differential! {
     /// 230, 273: a reader of an empty counter sleeps until somebody writes.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use ipcdemo_client::CounterFlags;
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
-use ipcdemo_tests::{Errno, MAX, Sleeper, count, differential, read, until, write};
+use ipcdemo_tests::{Errno, MAX, Sleeper, count, read, until, write};
 use rustix::io::dup;
+
+use crate::differential;
 
 const NOTHING: EventFlags = EventFlags::empty();
 const IN: EventFlags = EventFlags::IN;

@@ -8,13 +8,15 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
 use ipcdemo_client::{CounterFlags, raw};
-use ipcdemo_tests::{Errno, Fd, Subject, as_a_socket, count, differential, read};
+use ipcdemo_tests::{Errno, Fd, Subject, as_a_socket, count, read};
 use rustix::fs::{
     self as rfs, FallocateFlags, Mode, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl,
     fdatasync, fstat, fsync, ftruncate, seek, sendfile,
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::pipe::{SpliceFlags, pipe, splice};
+
+use crate::differential;
 
 differential! {
     /// 310: noop_llseek: any seek succeeds and the position stays 0.

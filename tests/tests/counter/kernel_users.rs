@@ -32,21 +32,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ipcdemo_client::{CounterFlags, Factory, Object};
 use ipcdemo_tests::aio::Aio;
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
-use ipcdemo_tests::{
-    Errno, Fd, MAX, Ring, Sleeper, Subject, count, guarded, poll_now, read, until, write,
-};
+use ipcdemo_tests::{Errno, Fd, MAX, Ring, Sleeper, Subject, count, poll_now, read, until, write};
 use rustix::event::PollFlags;
 use rustix::pipe::pipe;
 
+use crate::{differential, differing};
+
 const POLLIN: u16 = libc::POLLIN as u16;
 
-/// 348, 366, 73 to 76: a ring signals an eventfd for each of its completions.
-mod a_ring_signals {
-    use super::*;
-
-    #[test]
-    fn native() {
-        guarded(|| {
+differing! {
+    /// 348, 366, 73 to 76: a ring signals an eventfd for each of its completions.
+    fn a_ring_signals {
+        native() {
             let counter = Subject::Native.counter(0);
             let mut ring = Ring::new();
             assert_eq!(ring.register_eventfd(counter.as_raw_fd(), false), Ok(()));
@@ -57,22 +54,15 @@ mod a_ring_signals {
             assert_eq!(ring.unregister_eventfd(), Ok(()));
             complete(&mut ring, false);
             assert_eq!(read(&counter), Ok(3));
-        });
+        }
+        ours(s: Subject) {
+            refused_by_a_ring(s, false);
+        }
     }
 
-    #[test]
-    fn module() {
-        guarded(|| refused_by_a_ring(false));
-    }
-}
-
-/// The same: or only for those that come from its worker threads.
-mod a_ring_signals_for_its_workers {
-    use super::*;
-
-    #[test]
-    fn native() {
-        guarded(|| {
+    /// The same: or only for those that come from its worker threads.
+    fn a_ring_signals_for_its_workers {
+        native() {
             let counter = Subject::Native.counter(0);
             let mut ring = Ring::new();
             assert_eq!(ring.register_eventfd(counter.as_raw_fd(), true), Ok(()));
@@ -81,35 +71,24 @@ mod a_ring_signals_for_its_workers {
             complete(&mut ring, true);
             // The worker signals after it has completed.
             until("the worker signals", || count(&counter) == 1);
-        });
+        }
+        ours(s: Subject) {
+            refused_by_a_ring(s, true);
+        }
     }
 
-    #[test]
-    fn module() {
-        guarded(|| refused_by_a_ring(true));
-    }
-}
-
-/// 75, 76: and that wakes who reads it.
-mod a_ring_wakes_a_reader {
-    use super::*;
-
-    #[test]
-    fn native() {
-        guarded(|| {
+    /// 75, 76: and that wakes who reads it.
+    fn a_ring_wakes_a_reader {
+        native() {
             let counter = Subject::Native.counter(0);
             let reader = Sleeper::reading(&counter);
             let mut ring = Ring::new();
             assert_eq!(ring.register_eventfd(counter.as_raw_fd(), false), Ok(()));
             complete(&mut ring, false);
             assert_eq!(reader.join(), Ok(1));
-        });
-    }
-
-    #[test]
-    fn module() {
-        guarded(|| {
-            let counter = Subject::Module.counter(0);
+        }
+        ours(s: Subject) {
+            let counter = s.counter(0);
             let reader = Sleeper::reading(&counter);
             let mut ring = Ring::new();
             let registered = ring.register_eventfd(counter.as_raw_fd(), false);
@@ -118,18 +97,13 @@ mod a_ring_wakes_a_reader {
             assert!(reader.sleeps_on());
             assert_eq!(write(&counter, 5), Ok(()));
             assert_eq!(reader.join(), Ok(5));
-        });
+        }
     }
-}
 
-/// 73, 168, 169: only such a user can bring the count to ULLONG_MAX, where it stays until
-/// it is read, and which is an error to poll and epoll.
-mod a_ring_overflows {
-    use super::*;
-
-    #[test]
-    fn native() {
-        guarded(|| {
+    /// 73, 168, 169: only such a user can bring the count to ULLONG_MAX, where it stays until
+    /// it is read, and which is an error to poll and epoll.
+    fn a_ring_overflows {
+        native() {
             let counter = Subject::Native.full(CounterFlags::NONBLOCK);
             let set = Epoll::of(&counter, EventFlags::IN | EventFlags::OUT);
             let mut ring = Ring::new();
@@ -144,13 +118,9 @@ mod a_ring_overflows {
             assert_eq!(write(&counter, 0), Err(Errno::AGAIN));
             assert_eq!(read(&counter), Ok(u64::MAX));
             assert_eq!(ready(&counter), PollFlags::OUT);
-        });
-    }
-
-    #[test]
-    fn module() {
-        guarded(|| {
-            let counter = Subject::Module.full(CounterFlags::NONBLOCK);
+        }
+        ours(s: Subject) {
+            let counter = s.full(CounterFlags::NONBLOCK);
             let set = Epoll::of(&counter, EventFlags::IN | EventFlags::OUT);
             let mut ring = Ring::new();
             let registered = ring.register_eventfd(counter.as_raw_fd(), false);
@@ -163,29 +133,20 @@ mod a_ring_overflows {
             assert_eq!(write(&counter, 1), Err(Errno::AGAIN));
             assert_eq!(read(&counter), Ok(MAX));
             assert_eq!(ready(&counter), PollFlags::OUT);
-        });
+        }
     }
-}
 
-/// 348, 366, 73 to 76: io_submit(2) signals an eventfd when an operation is done.
-mod aio_signals {
-    use super::*;
-
-    #[test]
-    fn native() {
-        guarded(|| {
+    /// 348, 366, 73 to 76: io_submit(2) signals an eventfd when an operation is done.
+    fn aio_signals {
+        native() {
             let (counter, source) = (Subject::Native.counter(0), Subject::Native.counter(3));
             let aio = Aio::new();
             let got = aio.read_and_signal(&source, counter.as_raw_fd());
             assert_eq!(got, Ok(3));
             assert_eq!(read(&counter), Ok(1));
-        });
-    }
-
-    #[test]
-    fn module() {
-        guarded(|| {
-            let (ours, source) = (Ours::new(), Ours::new());
+        }
+        ours(s: Subject) {
+            let (ours, source) = (Ours::new(s), Ours::new(s));
             let aio = Aio::new();
             let refused = aio.read_and_signal(&source.counter, ours.fd());
             assert_eq!(refused, Err(Errno::INVAL));
@@ -199,17 +160,12 @@ mod aio_signals {
             assert_eq!(got, Ok(source.value));
             assert_eq!(read(&counter), Ok(1));
             ours.ends();
-        });
+        }
     }
-}
 
-/// The same, when what it waited for has come.
-mod aio_signals_after_a_poll {
-    use super::*;
-
-    #[test]
-    fn native() {
-        guarded(|| {
+    /// The same, when what it waited for has come.
+    fn aio_signals_after_a_poll {
+        native() {
             let (counter, source) = (Subject::Native.counter(0), Subject::Native.counter(0));
             let aio = Aio::new();
             let begun = aio.poll_and_signal(&source, POLLIN, counter.as_raw_fd());
@@ -218,13 +174,9 @@ mod aio_signals_after_a_poll {
             assert_eq!(write(&source, 1), Ok(()));
             until("the operation signals", || count(&counter) == 1);
             assert_eq!(aio.completion(), Ok(POLLIN.into()));
-        });
-    }
-
-    #[test]
-    fn module() {
-        guarded(|| {
-            let (ours, source) = (Ours::new(), Ours::new());
+        }
+        ours(s: Subject) {
+            let (ours, source) = (Ours::new(s), Ours::new(s));
             let aio = Aio::new();
             let refused = aio.poll_and_signal(&source.counter, POLLIN, ours.fd());
             assert_eq!(refused, Err(Errno::INVAL));
@@ -238,39 +190,34 @@ mod aio_signals_after_a_poll {
             until("the operation signals", || count(&counter) == 1);
             assert_eq!(aio.completion(), Ok(POLLIN.into()));
             ours.ends();
-        });
+        }
     }
 }
 
-/// 352, 371: what they say of other files, and so of ours, and of no file.
-mod others_are_refused {
-    use super::*;
-
-    #[test]
-    fn native() {
-        guarded(|| {
-            let (out, into) = pipe().unwrap();
-            let source = Subject::Native.counter(3);
-            let (ring, aio) = (Ring::new(), Aio::new());
-            for (fd, error) in [
-                (-1, Errno::BADF),
-                (out.as_raw_fd(), Errno::INVAL),
-                (into.as_raw_fd(), Errno::INVAL),
-            ] {
-                assert_eq!(ring.register_eventfd(fd, false), Err(error));
-                assert_eq!(ring.register_eventfd(fd, true), Err(error));
-                assert_eq!(aio.read_and_signal(&source, fd), Err(error));
-                assert_eq!(aio.poll_and_signal(&source, POLLIN, fd), Err(error));
-            }
-            assert!(!aio.has_completed());
-            assert_eq!(read(&source), Ok(3));
-        });
+differential! {
+    /// 352, 371: what they say of other files, and so of ours, and of no file.
+    fn others_are_refused(s: Subject) {
+        let (out, into) = pipe().unwrap();
+        let source = s.counter(3);
+        let (ring, aio) = (Ring::new(), Aio::new());
+        for (fd, error) in [
+            (-1, Errno::BADF),
+            (out.as_raw_fd(), Errno::INVAL),
+            (into.as_raw_fd(), Errno::INVAL),
+        ] {
+            assert_eq!(ring.register_eventfd(fd, false), Err(error));
+            assert_eq!(ring.register_eventfd(fd, true), Err(error));
+            assert_eq!(aio.read_and_signal(&source, fd), Err(error));
+            assert_eq!(aio.poll_and_signal(&source, POLLIN, fd), Err(error));
+        }
+        assert!(!aio.has_completed());
+        assert_eq!(read(&source), Ok(3));
     }
 }
 
 /// Registers ours with a ring, in vain.
-fn refused_by_a_ring(workers_only: bool) {
-    let ours = Ours::new();
+fn refused_by_a_ring(s: Subject, workers_only: bool) {
+    let ours = Ours::new(s);
     let mut ring = Ring::new();
     let registered = ring.register_eventfd(ours.fd(), workers_only);
     assert_eq!(registered, Err(Errno::INVAL));
@@ -306,11 +253,11 @@ struct Ours {
 }
 
 impl Ours {
-    fn new() -> Self {
+    fn new(subject: Subject) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0x5eed_0000);
         let value = NEXT.fetch_add(1, Ordering::Relaxed);
         Self {
-            counter: Subject::Module.counter(value),
+            counter: subject.counter(value),
             value: value.into(),
         }
     }

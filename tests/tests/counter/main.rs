@@ -18,6 +18,8 @@
 //! reached in part. The ida has always had an id to give, so 84 never found none. And
 //! the wake-up with EPOLLHUP (113) finds nobody: whoever polls holds the file, and epoll
 //! has left the queue by then.
+//!
+//! The program counter_routed has the same cases for a member, whose eventfds are the module's.
 
 mod asynchronous;
 mod blocking;
@@ -29,3 +31,5 @@ mod poll;
 mod processes;
 mod values;
 mod vectored;
+
+use ipcdemo_tests::{differential, differing};

@@ -6,8 +6,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 
 use ipcdemo_client::CounterFlags;
-use ipcdemo_tests::{Errno, Fd, MAX, Signal, Sleeper, differential, poll_now, read, write};
+use ipcdemo_tests::{Errno, Fd, MAX, Signal, Sleeper, poll_now, read, write};
 use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::differential;
 
 differential! {
     /// 170: an empty counter can be written to, and that is all.

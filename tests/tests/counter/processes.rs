@@ -2,20 +2,19 @@
 
 //! One counter, several descriptors and processes.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::process::Command;
 
 use ipcdemo_client::CounterFlags;
-use ipcdemo_tests::{Child, Errno, Sleeper, count, differential, read, until, write};
+use ipcdemo_tests::{
+    Child, Errno, Sleeper, count, read, receive_descriptor, send_descriptor, until, write,
+};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::dup;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
+
+use crate::differential;
 
 differential! {
     /// A duplicate is the same counter, down to its mode.
@@ -78,8 +77,8 @@ differential! {
             None,
         )
         .unwrap();
-        send(&here, counter.as_fd());
-        let received = receive(&there);
+        send_descriptor(&here, &counter);
+        let received = receive_descriptor(&there, true);
         assert_ne!(received.as_raw_fd(), counter.as_raw_fd());
         assert_eq!(write(&counter, 6), Ok(()));
         assert_eq!(read(&received), Ok(6));
@@ -96,9 +95,9 @@ differential! {
         )
         .unwrap();
         assert_eq!(write(&counter, 8), Ok(()));
-        send(&here, counter.as_fd());
+        send_descriptor(&here, &counter);
         drop(counter);
-        assert_eq!(read(receive(&there)), Ok(8));
+        assert_eq!(read(receive_descriptor(&there, true)), Ok(8));
     }
 
     /// 230: closing a descriptor does not end the sleep of who reads by it.
@@ -179,31 +178,4 @@ differential! {
         assert_eq!(status.unwrap().code(), Some(0));
         assert_eq!(read(&counter), Ok(3));
     }
-}
-
-fn send(socket: &OwnedFd, fd: BorrowedFd<'_>) {
-    let fds = [fd];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-    let data = [IoSlice::new(b"x")];
-    assert_eq!(
-        sendmsg(socket, &data, &mut control, SendFlags::empty()),
-        Ok(1)
-    );
-}
-
-fn receive(socket: &OwnedFd) -> OwnedFd {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut data = [0];
-    let mut data = [IoSliceMut::new(&mut data)];
-    recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    control
-        .drain()
-        .find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        })
-        .expect("a descriptor arrives")
 }

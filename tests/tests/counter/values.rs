@@ -3,11 +3,11 @@
 //! What goes in, what comes out, and what is refused.
 
 use ipcdemo_client::CounterFlags;
-use ipcdemo_tests::{
-    Access, Address, Errno, MAX, Memory, count, differential, read, read_to, write, write_from,
-};
+use ipcdemo_tests::{Access, Address, Errno, MAX, Memory, count, read, read_to, write, write_from};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd};
+
+use crate::differential;
 
 differential! {
     /// 397: the initial value is the first count.

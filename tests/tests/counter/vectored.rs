@@ -8,8 +8,10 @@
 use std::io::{IoSlice, IoSliceMut};
 
 use ipcdemo_client::CounterFlags;
-use ipcdemo_tests::{Errno, Fd, MAX, count, differential, read, write};
+use ipcdemo_tests::{Errno, Fd, MAX, count, read, write};
 use rustix::io::{ReadWriteFlags, pread, preadv, preadv2, pwrite, pwritev2, readv, writev};
+
+use crate::differential;
 
 /// The offset that means the file's own position.
 const CURRENT: u64 = u64::MAX;

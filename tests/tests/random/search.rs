@@ -203,16 +203,13 @@ impl<C: Conduct> Pair<C> {
         pair.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts them, each on a processor.
-    pub fn new() -> Self {
+    /// Starts them, each on a processor: the original, and ours.
+    pub fn new(subjects: [Subject; 2]) -> Self {
         wake_in_order();
         let set = sched_getaffinity(None).unwrap();
         let cpus: Vec<_> = (0..1024).filter(|&cpu| set.is_set(cpu)).collect();
         let (first, last) = (cpus[0], cpus[cpus.len() - 1]);
-        let both = [
-            (Subject::Native, [first, last]),
-            (Subject::Module, [last, first]),
-        ];
+        let both = [(subjects[0], [first, last]), (subjects[1], [last, first])];
         Self {
             subjects: both.map(|(subject, cpus)| {
                 let (send_case, cases) = channel::<Arc<C::Case>>();

@@ -199,7 +199,7 @@ impl Conductor {
     fn set(&mut self, case: &Case, props: &Props) -> Stage {
         // Beyond what anything else in the process gets.
         let first = match self.subject {
-            Subject::Native => 500,
+            Subject::Native | Subject::Routed => 500,
             Subject::Module => 600,
         };
         if !case.fifo {

@@ -29,10 +29,12 @@ mod words;
 use std::sync::{LazyLock, Mutex};
 
 use conductor::Conductor;
+use ipcdemo_tests::Subject;
 use operations::{Case, case};
 use search::Pair;
 
-static PAIR: LazyLock<Mutex<Pair<Conductor>>> = LazyLock::new(|| Mutex::new(Pair::new()));
+static PAIR: LazyLock<Mutex<Pair<Conductor>>> =
+    LazyLock::new(|| Mutex::new(Pair::new([Subject::Native, Subject::Module])));
 
 #[test]
 fn random_operations() {
