@@ -29,7 +29,7 @@ pub(crate) fn arm(resources: &Arc<Resources>, ptr: &UserStructPtr) -> Result {
     if args.flags != 0 {
         return Err(EINVAL);
     }
-    // An enrollment cannot be taken back: what cannot be told is not done.
+    // A fresh namespace can be enrolled once: what could not be told is not begun.
     ptr.write(&args)?;
     let state = || Namespace {
         resources: resources.clone(),
@@ -62,7 +62,7 @@ fn kinds_wanted(args: &ipcdemo_enroll_args) -> Result<u32> {
     })
 }
 
-/// Writes the outcome to the caller's struct, and returns it.
+/// Writes the outcome to the caller's struct, and returns it. If that cannot be written after all, no kind is left.
 fn tell(
     ptr: &UserStructPtr,
     args: ipcdemo_enroll_args,
@@ -73,13 +73,16 @@ fn tell(
         Err(refusal) => (0, Some(refusal), Err(refusal.reason.errno())),
     };
     let function = refusal.and_then(|refusal| refusal.function);
-    ptr.write(&ipcdemo_enroll_args {
+    let told = ptr.write(&ipcdemo_enroll_args {
         kinds,
         reason: refusal.map_or(0, |refusal| number(refusal.reason)),
         function: function.map_or([0; 64], name),
         ..args
-    })?;
-    result
+    });
+    if told.is_err() && result.is_ok() {
+        ROUTES.give_up();
+    }
+    told.and(result)
 }
 
 /// The reason's number in the interface.
@@ -99,6 +102,8 @@ fn number(reason: Reason) -> u32 {
         Reason::Unseen => IPCDEMO_REFUSED_UNSEEN,
         Reason::NotArmed => IPCDEMO_REFUSED_NOT_ARMED,
         Reason::Sealed => IPCDEMO_REFUSED_SEALED,
+        // The error says it.
+        Reason::Memory => 0,
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) enum Reason {
     Unseen,
     NotArmed,
     Sealed,
+    Memory,
 }
 
 /// A reason, and the function of the kernel that it is about.
@@ -334,7 +335,7 @@ impl<S: NamespaceState> Routes<S> {
                 Origin::enrolled(enrolled.kinds),
                 state(),
             )
-            .map_err(|_| Reason::Off.into())
+            .map_err(|_| Reason::Memory.into())
         };
         drop(table);
         match inserted {
@@ -422,6 +423,19 @@ impl<S: NamespaceState> Routes<S> {
             queue_settling();
         }
         sealed.unwrap_or(Err(Reason::NotArmed.into()))
+    }
+
+    /// Takes all kinds from the caller's namespace: for an enrollment whose outcome cannot be told. The record stays, as calls
+    /// may be under way.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn give_up(&self) {
+        let _table = self.members.lock();
+        let found = Namespace::current()
+            .and_then(|ns| (self.members).find(ns, |member| member.kinds.store(0, Relaxed)));
+        if found.is_some() {
+            queue_settling();
+        }
     }
 
     /// Calls `f` with the state of the caller's namespace, if that is a member.
@@ -554,6 +568,7 @@ impl Reason {
             | Self::Taken
             | Self::Sealed => EBUSY,
             Self::Unseen => ENOTCONN,
+            Self::Memory => ENOMEM,
             Self::NotArmed => EINVAL,
         }
     }
