@@ -15,6 +15,9 @@ use kernel::{
     types::NotThreadSafe, //
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod kunit;
+
 const BUCKETS_SHIFT: u32 = 8;
 
 /// An enrolled namespace.
