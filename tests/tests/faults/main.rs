@@ -5,6 +5,7 @@
 
 mod injection;
 mod pipes;
+mod routes;
 
 use ipcdemo_client::{Counter, CounterFlags, Factory, NullFlags, raw};
 use ipcdemo_tests::{count, poll_now, read, serial, write};
