@@ -2,7 +2,6 @@
 
 //! FIFOs, the kernel's and ours. Their ends are used as those of [pipes](crate::pipe).
 
-use std::ffi::c_int;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, chmod, fcntl_getfl, fcntl_setfl, m
 use rustix::process::Pid;
 
 use crate::pipe::{put, take};
-use crate::{Errno, Fd, Sleeper, Subject, pin, serially};
+use crate::{Errno, Fd, Sleeper, Subject, pin, schedule, serially};
 
 /// A thread that is blocked in open(2).
 pub type Opening = Sleeper<Result<Fd, Errno>>;
@@ -201,15 +200,6 @@ pub fn ahead_of<T>(tid: Pid, act: impl FnOnce() -> T) -> T {
     let result = act();
     schedule(libc::SCHED_OTHER, 0);
     result
-}
-
-fn schedule(policy: c_int, priority: c_int) {
-    let parameters = libc::sched_param {
-        sched_priority: priority,
-    };
-    // SAFETY: It is about the calling thread, and reads the parameters only.
-    let result = unsafe { libc::sched_setscheduler(0, policy, &parameters) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// Runs a test's body with a FIFO that nobody has open, and looks whether it is so again

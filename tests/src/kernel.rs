@@ -7,11 +7,13 @@ use std::time::Duration;
 /// The percentage of its rounds that a test does if nobody asks for another: the kernel with
 /// checkers does everything ten times slower.
 fn usual() -> usize {
-    if Path::new("/sys/kernel/debug/kmemleak").exists() {
-        10
-    } else {
-        100
-    }
+    if has_checkers() { 10 } else { 100 }
+}
+
+/// Whether this is the debug kernel.
+#[must_use]
+pub fn has_checkers() -> bool {
+    Path::new("/sys/kernel/debug/kmemleak").exists()
 }
 
 /// `IPCDEMO_PERCENT`, or the usual percentage.

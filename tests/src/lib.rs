@@ -38,7 +38,7 @@ pub use descriptor::{
     as_a_socket, count, poll_now, read, receive_descriptor, send_descriptor, write,
 };
 pub use ioctl::ioctl;
-pub use kernel::{rounds, scaled};
+pub use kernel::{has_checkers, rounds, scaled};
 pub use memory::{Access, Address, Memory, PAGE, read_to, write_from};
 pub use missing::MissingPage;
 pub use patching::{OneProcessor, patching};
@@ -46,7 +46,7 @@ pub use ring::Ring;
 pub use signal::Signal;
 pub use sleeper::Sleeper;
 pub use subject::{Fd, MAX, Subject};
-pub use task::{Task, pin};
+pub use task::{Task, pin, schedule};
 pub use waiting::{Waiting, listed, waitq};
 pub use watch::{guarded, guarded_for, until};
 

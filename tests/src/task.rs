@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use std::ffi::c_long;
+use std::ffi::{c_int, c_long};
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
@@ -119,4 +119,18 @@ pub fn pin(tid: Option<Pid>, cpu: usize) {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
     sched_setaffinity(tid, &cpus).expect("there are two processors");
+}
+
+/// Puts the calling thread into a class of the scheduler.
+///
+/// # Panics
+///
+/// If the caller is not root.
+pub fn schedule(policy: c_int, priority: c_int) {
+    let parameters = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: It is about the calling thread, and reads the parameters only.
+    let result = unsafe { libc::sched_setscheduler(0, policy, &parameters) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }

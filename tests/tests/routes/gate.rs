@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The gate: routes are disarmed and armed under the calls that they redirect, and none is missed.
+//! The gate: routes are disarmed and armed under the calls that they redirect, while the callers are preempted wherever they stand,
+//! and none is missed.
 
 use std::time::Duration;
 
 use ipcdemo_tests::{rounds, serially_for};
 
 use crate::switch;
-use crate::traffic::Shared;
+use crate::traffic::{Preempting, Shared};
 
 /// For a round, on the slowest kernel.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -20,15 +21,16 @@ fn it_opens_and_closes_under_traffic() {
     let rounds = rounds("IPCDEMO_GATES", 20);
     serially_for(LIMIT * u32::try_from(rounds + 10).unwrap(), move || {
         let (members, others) = (Shared::new(), Shared::new());
+        let preempting = Preempting::begin();
         let processes = [members.begin(true, 2), others.begin(false, 2)];
         members.go_on_for(CALLS);
         others.go_on_for(CALLS);
         for round in 0..rounds {
-            let (answered, made) = moved(members);
+            let (answered, made) = members.moved(CALLS);
             assert_eq!(answered, made, "round {round}: while they are armed");
             // The others go on, and those of the member too, from one side to the other.
             switch(false);
-            let (answered, made) = moved(members);
+            let (answered, made) = members.moved(CALLS);
             assert_eq!(
                 answered, 0,
                 "round {round}: of {made}, while they are disarmed"
@@ -36,16 +38,9 @@ fn it_opens_and_closes_under_traffic() {
             others.go_on_for(1);
             switch(true);
         }
+        drop(preempting);
         // What a member made while they were off was harmless, and it ends as any other.
         members.end([]);
         others.end(processes);
     });
-}
-
-/// So many calls were answered, and so many made by members, from one moment to another.
-fn moved(members: &Shared) -> (u64, u64) {
-    let before = members.look();
-    members.go_on_for(CALLS);
-    let after = members.look();
-    (after.0 - before.0, after.1 - before.1)
 }

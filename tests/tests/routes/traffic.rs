@@ -5,11 +5,13 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use ipcdemo_tests::member::{become_member, route, start};
-use ipcdemo_tests::{Child, count, read, until};
+use ipcdemo_tests::{Child, count, read, schedule, until};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -82,8 +84,29 @@ impl Shared {
         })
     }
 
+    /// Has so many calls come, and gives how many were answered, from whomever, and made here meanwhile.
+    pub fn moved(&self, calls: u64) -> (u64, u64) {
+        let before = self.look();
+        self.go_on_for(calls);
+        let after = self.look();
+        (after.0 - before.0, after.1 - before.1)
+    }
+
     /// Begins `threads` threads, in a member or in another process, that take turns on the processors.
     pub fn begin(&'static self, enrolled: bool, threads: usize) -> Child {
+        self.begin_with(enrolled, threads, |thread| stay_on(thread % 2))
+    }
+
+    /// As [`Shared::begin`]: threads that run on the first processor when nobody else wants it.
+    pub fn begin_idle(&'static self, enrolled: bool, threads: usize) -> Child {
+        self.begin_with(enrolled, threads, |_| {
+            stay_on(0);
+            schedule(libc::SCHED_IDLE, 0);
+        })
+    }
+
+    /// `settle` is called by each thread with its number, again and again.
+    fn begin_with(&'static self, enrolled: bool, threads: usize, settle: fn(usize)) -> Child {
         start(move || {
             if enrolled {
                 become_member();
@@ -96,7 +119,7 @@ impl Shared {
                                 break;
                             }
                             if call % 1000 == 0 {
-                                stay_on(thread % 2);
+                                settle(thread);
                             }
                             self.call();
                         }
@@ -115,6 +138,40 @@ impl Shared {
         for process in processes {
             assert_eq!(process.wait(), 0);
         }
+    }
+}
+
+/// A thread that comes first on the first processor, and wants it for a moment, again and again: whatever runs
+/// there is preempted, wherever it stands.
+pub struct Preempting {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Preempting {
+    pub fn begin() -> Self {
+        // No divisor of a tick, so that it comes at any moment of one.
+        const PAUSE: Duration = Duration::from_micros(337);
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        let thread = thread::spawn(move || {
+            stay_on(0);
+            schedule(libc::SCHED_FIFO, 1);
+            while !is_over.load(Ordering::Relaxed) {
+                thread::sleep(PAUSE);
+            }
+        });
+        Self {
+            over,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Preempting {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
     }
 }
 

@@ -15,6 +15,7 @@ use ipcdemo_tests::{Errno, Subject, patching, rounds, serial, serially_for, unti
 use rustix::pipe::pipe;
 
 use crate::ENTRIES;
+use crate::traffic::{Preempting, Shared};
 
 /// For a round, on the slowest kernel.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -108,15 +109,29 @@ serial! {
     }
 }
 
-/// It comes, a member comes and goes, and it goes.
+/// It comes, a member comes and goes, and it goes. Meanwhile the threads of the member and of others are preempted wherever they
+/// stand in a call: the member is killed then, and the others find the module gone when they go on.
 #[test]
 fn it_comes_and_goes() {
-    let rounds = rounds("IPCDEMO_LOADS", 20);
+    const CALLS: u64 = 50;
+    let rounds = rounds("IPCDEMO_LOADS", 20).max(2);
     serially_for(LIMIT * u32::try_from(rounds + 5).unwrap(), move || {
+        let others = Shared::new();
+        let process = others.begin_idle(false, 2);
+        let preempting = Preempting::begin();
         for _ in 0..rounds {
-            member(|| assert!(answered()));
+            let members = Shared::new();
+            let member = members.begin_idle(true, 2);
+            members.go_on_for(1);
+            let (answered, made) = members.moved(CALLS);
+            assert_eq!(answered, made);
+            drop(member);
             unload_at_last();
+            others.go_on_for(1);
             load();
+            others.go_on_for(1);
         }
+        drop(preempting);
+        others.end([process]);
     });
 }
