@@ -470,7 +470,8 @@ struct ipcdemo_list_args {
  * looks whether each was seen to come through. A kind with a call that did not is enrolled no
  * more.
  *
- * Both fail if no kind is left; the struct is written all the same.
+ * Both fail if no kind is left; the struct is written all the same. If it cannot be written,
+ * no kind is left.
  */
 struct ipcdemo_enroll_args {
 	__u32 kinds;
