@@ -229,10 +229,41 @@ bool ipcdemo_helper_current_has_undo_list(void)
 #endif
 }
 
-/* Whether another task runs in the caller's memory. */
+/*
+ * Whether another task runs in the caller's memory. The memory's count of users alone does not
+ * tell: each reader of the caller's files in /proc is a user for a while, and so is a thread that
+ * was joined and is not quite gone.
+ */
 bool ipcdemo_helper_current_shares_memory(void)
 {
-	return current->mm && atomic_read(&current->mm->mm_users) > 1;
+	struct mm_struct *mm = current->mm;
+	struct task_struct *process, *thread;
+	bool shares = false;
+
+	if (!mm)
+		return false;
+	if (atomic_read(&current->signal->live) > 1)
+		return true;
+	if (atomic_read(&mm->mm_users) == 1)
+		return false;
+	rcu_read_lock();
+	for_each_process(process) {
+		if (process->flags & PF_KTHREAD || same_thread_group(process, current))
+			continue;
+		for_each_thread(process, thread) {
+			struct mm_struct *other = READ_ONCE(thread->mm);
+
+			shares = other == mm;
+			if (other)
+				break;
+			/* It is exiting: a task that it made before has to be seen, too. */
+			smp_rmb();
+		}
+		if (shares)
+			break;
+	}
+	rcu_read_unlock();
+	return shares;
 }
 
 /* Whether somebody else has the caller's namespaces, or has this one open. */

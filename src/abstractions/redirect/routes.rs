@@ -355,7 +355,7 @@ impl<S: NamespaceState> Routes<S> {
             Reason::Capability
         } else if self.members.find(namespace, |_| ()).is_some() {
             Reason::Twice
-        } else if !namespace::current_is_single_threaded() {
+        } else if !namespace::current_is_single_threaded() || namespace::current_shares_memory() {
             Reason::Threads
         } else if namespace::current_is_shared() {
             Reason::Shared
@@ -667,6 +667,12 @@ unsafe extern "C" fn crossing<S: NamespaceState>(
     nsset: *mut bindings::nsset,
     ns: *mut ns_common,
 ) -> c_int {
+    // First, so that a caller who may not join is told so. What it does to `nsset` is undone if this fails.
+    // SAFETY: These are the arguments of the call.
+    let result = unsafe { bindings::original_ipcns_install(nsset, ns) };
+    if result != 0 {
+        return result;
+    }
     let members = S::routes().members();
     let is_member = |namespace| members.find(namespace, |_| ()).is_some();
     // SAFETY: By the function's own requirement it is that of an IPC namespace, which the caller's descriptor holds.
@@ -676,8 +682,7 @@ unsafe extern "C" fn crossing<S: NamespaceState>(
     {
         return EINVAL.to_errno();
     }
-    // SAFETY: These are the arguments of the call.
-    unsafe { bindings::original_ipcns_install(nsset, ns) }
+    0
 }
 
 /// Routes that were started. To be dropped by the module's exit, or when its init fails.
