@@ -339,9 +339,3 @@ __helper void ipcdemo_helper_members_unlock(void)
 {
 	mutex_unlock(&ipcdemo_members_mutex);
 }
-
-__helper bool ipcdemo_helper_current_is_single_threaded(void)
-{
-	/* A thread that was joined may still be on its way out, and counts no more. */
-	return atomic_read(&current->signal->live) == 1;
-}

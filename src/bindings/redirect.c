@@ -6,6 +6,8 @@
 #include <linux/capability.h>
 #include <linux/ftrace.h>
 #include <linux/kprobes.h>
+#include <linux/random.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
@@ -22,12 +24,16 @@ int ipcdemo_helper_hook_arm(struct redirect_hook *hook, redirect_handler_t handl
 	int ret;
 
 	hook->ops = (struct ftrace_ops) {
-		.func = (ftrace_func_t)handler,
+		.func = handler,
 		.flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_DYNAMIC,
 	};
 	ret = ftrace_set_filter_ips(&hook->ops, ips, nr, 0, 1);
-	if (!ret)
+	if (!ret) {
 		ret = register_ftrace_function(&hook->ops);
+		/* It was on the tracer's list for a moment, which is walked with preemption off. */
+		if (ret)
+			synchronize_rcu_tasks_rude();
+	}
 	if (ret)
 		ftrace_free_filter(&hook->ops);
 	return ret;
@@ -40,6 +46,11 @@ int ipcdemo_helper_hook_disarm(struct redirect_hook *hook)
 	if (!ret)
 		ftrace_free_filter(&hook->ops);
 	return ret;
+}
+
+void ipcdemo_helper_wait_for_rcu_tasks(void)
+{
+	synchronize_rcu_tasks();
 }
 
 /* Where the tracer enters the function, behind its ENDBR; 0 if there is no such function. */
@@ -76,7 +87,16 @@ unsigned long ipcdemo_helper_function_address(const char *name)
 	return 0;
 }
 
+void ipcdemo_helper_wait_for_rcu_tasks(void)
+{
+}
+
 #endif
+
+u64 ipcdemo_helper_random_u64(void)
+{
+	return get_random_u64();
+}
 
 DEFINE_PER_CPU(struct redirect_counts [REDIRECT_COUNTS_MAX], redirect_counts);
 

@@ -24,8 +24,9 @@ struct redirect_hook {
 #endif
 };
 
+/* As the tracer's own: it calls by pointer, which CFI judges by the type. */
 typedef void (*redirect_handler_t)(unsigned long ip, unsigned long parent_ip,
-				  struct redirect_hook *hook, struct ftrace_regs *fregs);
+				   struct ftrace_ops *ops, struct ftrace_regs *fregs);
 
 int ipcdemo_helper_hook_arm(struct redirect_hook *hook, redirect_handler_t handler,
 			    unsigned long *ips, unsigned int nr);
@@ -83,9 +84,11 @@ bool ipcdemo_helper_current_has_undo_list(void);
 bool ipcdemo_helper_current_shares_memory(void);
 bool ipcdemo_helper_current_shares_ipc_ns(void);
 
+void ipcdemo_helper_wait_for_rcu_tasks(void);
+u64 ipcdemo_helper_random_u64(void);
+
 void ipcdemo_helper_members_lock(void);
 void ipcdemo_helper_members_unlock(void);
-bool ipcdemo_helper_current_is_single_threaded(void);
 const struct nsproxy *ipcdemo_helper_current_nsproxy(void);
 const struct ipc_namespace *ipcdemo_helper_nsproxy_ipc_ns(const struct nsproxy *nsproxy);
 struct ipc_namespace *ipcdemo_helper_to_ipc_ns(struct ns_common *ns);

@@ -126,6 +126,8 @@ pub(crate) fn routes(ptr: &UserStructPtr) -> Result {
         return Err(EINVAL);
     }
     let array = UserArray::new(args.routes, args.route_size, IPCDEMO_ROUTE_SIZE_MAX)?;
+    // What cannot be told is not done.
+    ptr.write(&args)?;
     match args.switched {
         IPCDEMO_ROUTES_AS_IS => (),
         IPCDEMO_ROUTES_OFF | IPCDEMO_ROUTES_ON => {

@@ -6,13 +6,17 @@
 //! meanwhile would call past it.
 
 use super::{counts, namespace::Namespace, routes::NamespaceState};
-use crate::{algorithms::perfect_hash::PerfectHash, bindings};
+use crate::{
+    abstractions::module::{self, References},
+    algorithms::perfect_hash::PerfectHash,
+    bindings, //
+};
 use core::{cell::UnsafeCell, ffi::c_void, mem::MaybeUninit};
 use kernel::{
     error::to_result,
     ffi::{c_uint, c_ulong},
     prelude::*,
-    time::{delay::fsleep, Delta}, //
+    time::{delay::fsleep, Delta, Instant, Monotonic}, //
 };
 
 /// How the handler decides whether a call is answered. It only looks, and never sleeps.
@@ -67,6 +71,7 @@ impl Entry {
 }
 
 /// Why a hook could not be armed.
+#[derive(Clone, Copy)]
 pub(super) enum Failure {
     /// The kernel has no function tracer, or that is broken, or lacks memory.
     Tracer,
@@ -78,8 +83,6 @@ pub(super) enum Failure {
 
 /// The functions of one kind, and their hook.
 ///
-/// All but the handler is called with the mutex of the members held: [`super::routes`] borrows the hook's [`State`] from the
-/// table that it guards.
 #[repr(C)]
 pub(super) struct Hook {
     /// The first field: the handler gets its address. The tracer's own from arming to disarming.
@@ -99,6 +102,8 @@ unsafe impl Sync for Hook {}
 /// What of a hook changes. There is one for each hook.
 pub(super) struct State {
     pub(super) is_armed: bool,
+    /// Why it could not be armed, and when that was. To find the reason takes a grace period for each function.
+    refused: Option<(Failure, Instant<Monotonic>)>,
     /// The functions' entries, 0 for one that the kernel does not have.
     addresses: [c_ulong; PerfectHash::KEYS_MAX],
 }
@@ -107,6 +112,7 @@ impl State {
     pub(super) const fn new() -> Self {
         Self {
             is_armed: false,
+            refused: None,
             addresses: [0; PerfectHash::KEYS_MAX],
         }
     }
@@ -135,10 +141,14 @@ impl Hook {
         state.addresses[place] != 0
     }
 
-    /// Looks for the functions, once, and tells each original's direct call where it is.
+    /// Looks for the functions, and tells each original's direct call where it is.
     ///
-    /// Context: may sleep, with nothing armed.
-    pub(super) fn resolve(&self, state: &mut State) {
+    /// Context: may sleep.
+    ///
+    /// # Safety
+    ///
+    /// `state` has to be the hook's own. No original may be called meanwhile.
+    pub(super) unsafe fn resolve(&self, state: &mut State) {
         for (entry, address) in self.entries.iter().zip(&mut state.addresses) {
             // SAFETY: The name is a string.
             *address = unsafe { bindings::function_address(entry.name.as_char_ptr()) };
@@ -149,10 +159,29 @@ impl Hook {
         }
     }
 
-    /// Redirects the functions.
+    /// Redirects the functions. A failure is told again for a while, without another try: a try is dear.
     ///
-    /// Context: may sleep.
-    pub(super) fn arm<S: NamespaceState>(&self, state: &mut State) -> Result<(), Failure> {
+    /// Context: may sleep, if it fails for as long as an RCU-tasks grace period for each function takes.
+    ///
+    /// # Safety
+    ///
+    /// `state` has to be the hook's own, which is not armed.
+    pub(super) unsafe fn arm<S: NamespaceState>(
+        &'static self,
+        state: &mut State,
+    ) -> Result<(), Failure> {
+        const REMEMBERED: Delta = Delta::from_secs(5);
+        if let Some((failure, since)) = state.refused {
+            if since.elapsed() < REMEMBERED {
+                return Err(failure);
+            }
+        }
+        let result = self.try_to_arm::<S>(state);
+        state.refused = result.err().map(|failure| (failure, Instant::now()));
+        result
+    }
+
+    fn try_to_arm<S: NamespaceState>(&'static self, state: &mut State) -> Result<(), Failure> {
         let addresses = &mut state.addresses[..self.entries.len()];
         if let Some(absent) = addresses.iter().position(|&address| address == 0) {
             return Err(Failure::Absent(self.entries[absent].name));
@@ -161,8 +190,13 @@ impl Hook {
         for (key, address) in keys.iter_mut().zip(&*addresses) {
             *key = *address;
         }
-        let hash = PerfectHash::of(&keys[..addresses.len()]).ok_or(Failure::Tracer)?;
-        // SAFETY: The hook is not armed, so that no handler reads it.
+        let keys = &keys[..addresses.len()];
+        // The linker may have given two functions with the same code one address.
+        if let Some(second) = (1..keys.len()).find(|&at| keys[..at].contains(&keys[at])) {
+            return Err(Failure::Absent(self.entries[second].name));
+        }
+        let hash = PerfectHash::of(keys).ok_or(Failure::Tracer)?;
+        // SAFETY: The hook is not armed, and no handler of a try that failed is left: no handler reads it.
         unsafe { *self.hash.get() = hash };
         match self.register::<S>(addresses) {
             Ok(()) => {
@@ -174,13 +208,12 @@ impl Hook {
     }
 
     /// Registers the hook for some of its functions.
-    fn register<S: NamespaceState>(&self, addresses: &mut [c_ulong]) -> Result {
+    fn register<S: NamespaceState>(&'static self, addresses: &mut [c_ulong]) -> Result {
         const TRIES: usize = 100;
         for _ in 0..TRIES {
             // SAFETY:
-            // - The hook is not registered, is static, and stays so until it is.
-            // - The handler has the tracer's signature, but for its third argument, whose first field is the tracer's.
-            // - It reads the hash, which is complete.
+            // - The hook is not registered, and static.
+            // - The handler has the tracer's signature. It reads the hash, which is complete.
             let result = to_result(unsafe {
                 bindings::hook_arm(
                     self.ops.get().cast(),
@@ -189,9 +222,18 @@ impl Hook {
                     addresses.len() as c_uint,
                 )
             });
-            // A BPF trampoline on one of the functions was being changed.
-            if result != Err(EAGAIN) {
-                return result;
+            match result {
+                // A BPF trampoline on one of the functions was being changed.
+                Err(EAGAIN) => (),
+                // The tracer gave up, and functions may still call the hook.
+                Err(ENODEV) => {
+                    pr_err!("the function tracer is broken: the module stays loaded for good\n");
+                    if let Some(reference) = References::take() {
+                        reference.leak();
+                    }
+                    return result;
+                }
+                _ => return result,
             }
             fsleep(Delta::from_millis(1));
         }
@@ -200,7 +242,7 @@ impl Hook {
 
     /// Finds out which of the functions made arming fail, by arming each alone.
     #[cold]
-    fn why<S: NamespaceState>(&self, state: &mut State, error: Error) -> Failure {
+    fn why<S: NamespaceState>(&'static self, state: &mut State, error: Error) -> Failure {
         if error != EINVAL && error != EBUSY {
             return Failure::Tracer;
         }
@@ -225,7 +267,11 @@ impl Hook {
     /// voluntary sleep.
     ///
     /// Context: may sleep, for as long as an RCU-tasks grace period takes.
-    pub(super) fn disarm(&self, state: &mut State) -> Result {
+    ///
+    /// # Safety
+    ///
+    /// `state` has to be the hook's own, which is armed.
+    pub(super) unsafe fn disarm(&self, state: &mut State) -> Result {
         self.unregister()?;
         state.is_armed = false;
         Ok(())
@@ -252,7 +298,7 @@ impl Hook {
         // SAFETY: By the function's own requirement.
         if !unsafe { self.decides::<S>(entry, index, fregs) } {
             index.count_passed();
-        } else if !S::routes().is_in_text(parent_ip) {
+        } else if !module::is_in_text(parent_ip) {
             index.count_answered();
             // SAFETY: The registers are those of the call. By the entry's invariants the answer may run in its place.
             unsafe { bindings::ftrace_redirect(fregs, entry.answer as c_ulong) };
@@ -274,19 +320,18 @@ impl Hook {
     ) -> bool {
         let members = S::routes().members();
         let current_has = |kind| {
-            Namespace::current()
-                .and_then(|namespace| {
-                    members.find(namespace, |member| {
-                        let has = kind == 0 || member.has(kind);
-                        if has {
-                            member.see(index.bit());
-                        }
-                        has
-                    })
+            let look = |namespace: Namespace<'_>| {
+                members.find(namespace, |member| {
+                    let has = kind == 0 || member.has(kind);
+                    if has {
+                        member.see(index.bit());
+                    }
+                    has
                 })
-                .unwrap_or(false)
+            };
+            Namespace::with_current(look).flatten().unwrap_or(false)
         };
-        let is_member = |namespace| members.find(namespace, |_| ()).is_some();
+        let is_member = |namespace: Namespace<'_>| members.find(namespace, |_| ()).is_some();
         // SAFETY: The registers are those of the call.
         let argument = |n| unsafe { bindings::ftrace_argument(fregs, n) };
         match entry.decide {
@@ -312,10 +357,10 @@ impl Hook {
 unsafe extern "C" fn handler<S: NamespaceState>(
     ip: c_ulong,
     parent_ip: c_ulong,
-    ops: *mut bindings::redirect_hook,
+    ops: *mut bindings::ftrace_ops,
     fregs: *mut bindings::ftrace_regs,
 ) {
-    // SAFETY: It is the first field of a hook, which is static.
+    // SAFETY: It is the first field of a hook's first field, which is static.
     let hook = unsafe { &*ops.cast_const().cast::<Hook>() };
     // SAFETY: Nobody writes to it while the hook is armed.
     let place = unsafe { &*hook.hash.get() }.place(ip);
@@ -324,7 +369,7 @@ unsafe extern "C" fn handler<S: NamespaceState>(
     let index = hook.index(place);
     let members = S::routes().members();
     if matches!(entry.decide, Decide::Member)
-        && Namespace::current().is_none_or(|ns| members.lacks(ns))
+        && Namespace::with_current(|ns| members.lacks(ns)).unwrap_or(true)
     {
         index.count_passed();
         return;

@@ -18,7 +18,8 @@ use kernel::{
 #[cfg(CONFIG_KUNIT = "y")]
 mod kunit;
 
-const BUCKETS_SHIFT: u32 = 8;
+/// Chains stay short, even if a user has as many namespaces as the kernel allows.
+const BUCKETS_SHIFT: u32 = 12;
 
 /// An enrolled namespace.
 pub(crate) struct Member<S> {
@@ -70,7 +71,7 @@ impl Origin {
 impl<S> Member<S> {
     /// Context: may sleep. Errors: `ENOMEM`.
     pub(super) fn new(
-        namespace: Namespace,
+        namespace: Namespace<'_>,
         origin: Origin,
         state: S,
         module: References,
@@ -87,7 +88,7 @@ impl<S> Member<S> {
             state,
             module,
         };
-        Ok(KBox::new(member, GFP_KERNEL)?)
+        Ok(KBox::new(member, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Whether the kind of this bit is answered in it.
@@ -122,6 +123,8 @@ impl<S> Member<S> {
 pub(super) struct Table<S, I> {
     /// Changed under the mutex only. Stores release what loads acquire in [`Table::find`]: a new record's fields.
     buckets: [Atomic<*mut Member<S>>; 1 << BUCKETS_SHIFT],
+    /// The hash's, odd. It is random, so that nobody can fill one chain.
+    factor: Atomic<u64>,
     /// The unlinked records that wait for their end. Under the mutex.
     dead: Atomic<*mut Member<S>>,
     /// Under the mutex.
@@ -135,6 +138,7 @@ impl<S, I> Table<S, I> {
     pub(super) const fn new(inner: I) -> Self {
         Self {
             buckets: [const { Atomic::new(ptr::null_mut()) }; 1 << BUCKETS_SHIFT],
+            factor: Atomic::new(1),
             dead: Atomic::new(ptr::null_mut()),
             inner: UnsafeCell::new(inner),
         }
@@ -142,8 +146,7 @@ impl<S, I> Table<S, I> {
 
     #[inline]
     fn bucket(&self, address: usize) -> &Atomic<*mut Member<S>> {
-        // As `hash_ptr` of include/linux/hash.h.
-        let hash = (address as u64).wrapping_mul(0x61c8_8646_80b5_83eb);
+        let hash = (address as u64).wrapping_mul(self.factor.load(Relaxed));
         &self.buckets[(hash >> (u64::BITS - BUCKETS_SHIFT)) as usize]
     }
 
@@ -151,7 +154,7 @@ impl<S, I> Table<S, I> {
     ///
     /// Context: any.
     #[inline]
-    pub(super) fn lacks(&self, namespace: Namespace) -> bool {
+    pub(super) fn lacks(&self, namespace: Namespace<'_>) -> bool {
         self.bucket(namespace.address()).load(Relaxed).is_null()
     }
 
@@ -161,7 +164,7 @@ impl<S, I> Table<S, I> {
     #[inline]
     pub(super) fn find<R>(
         &self,
-        namespace: Namespace,
+        namespace: Namespace<'_>,
         f: impl FnOnce(&Member<S>) -> R,
     ) -> Option<R> {
         let _walk = Walk::begin();
@@ -229,6 +232,15 @@ impl<S, I> Locked<'_, S, I> {
         bucket.store(KBox::into_raw(member), Release);
     }
 
+    /// Chooses the hash anew, unless there are records.
+    pub(super) fn seed(&mut self) {
+        if self.iter().next().is_none() {
+            // SAFETY: The function has no requirements.
+            let random = unsafe { bindings::random_u64() };
+            self.table.factor.store(random | 1, Relaxed);
+        }
+    }
+
     /// The records, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Member<S>> {
         self.table.buckets.iter().flat_map(|bucket| {
@@ -242,8 +254,12 @@ impl<S, I> Locked<'_, S, I> {
         })
     }
 
-    /// Unlinks a namespace's record, if it is a member. Its end is [`Dead`]'s.
-    pub(super) fn unlink(&mut self, key: Key) -> bool {
+    /// Unlinks a namespace's record, if it is a member. [`Dead`] ends it.
+    ///
+    /// # Safety
+    ///
+    /// No task may be in the namespace any more: [`super::routes`] lends its state to the calls of its tasks.
+    pub(super) unsafe fn unlink(&mut self, key: Key) -> bool {
         let mut link = self.table.bucket(key.address);
         loop {
             let at = link.load(Relaxed);

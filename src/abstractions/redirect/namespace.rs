@@ -3,15 +3,15 @@
 //! IPC namespaces, by which tasks are told apart.
 
 use crate::bindings;
+use core::marker::PhantomData;
 
-/// A pointer to a live `struct ipc_namespace`.
+/// A live `struct ipc_namespace`.
 ///
 /// # Invariants
 ///
-/// The namespace is valid for as long as the value is used: nothing but the functions here makes one, and their callers
-/// keep it no longer than those say.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Namespace(*const bindings::ipc_namespace);
+/// The namespace is valid for `'a`.
+#[derive(Clone, Copy)]
+pub(super) struct Namespace<'a>(*const bindings::ipc_namespace, PhantomData<&'a ()>);
 
 /// An IPC namespace by its address and its number. Addresses are used again, numbers are not.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,20 +21,22 @@ pub(super) struct Key {
     pub(super) id: u64,
 }
 
-impl Namespace {
-    /// The caller's. `None` late in its exit, and the caller has to use it before it changes its namespaces.
+impl Namespace<'_> {
+    /// Calls `f` with the caller's. Returns `None` for a task that is late in its exit, and has none.
     ///
     /// Context: any task.
     #[inline]
-    pub(super) fn current() -> Option<Self> {
+    pub(super) fn with_current<R>(f: impl FnOnce(Namespace<'_>) -> R) -> Option<R> {
         // SAFETY: The function has no requirements.
         let nsproxy = unsafe { bindings::current_nsproxy() };
         if nsproxy.is_null() {
             return None;
         }
-        // INVARIANT: Nobody but the task itself changes its namespaces, and it holds a reference to each.
+        // INVARIANT: Nobody but the task itself changes its namespaces, by a system call of its own, and it holds a
+        // reference to each.
         // SAFETY: As was just said, the set is valid.
-        Some(Self(unsafe { bindings::nsproxy_ipc_ns(nsproxy) }))
+        let namespace = unsafe { bindings::nsproxy_ipc_ns(nsproxy) };
+        Some(f(Namespace(namespace, PhantomData)))
     }
 
     /// # Safety
@@ -43,7 +45,7 @@ impl Namespace {
     #[inline]
     pub(super) unsafe fn from_ptr(ns: *const bindings::ipc_namespace) -> Self {
         // INVARIANT: By the function's own requirement.
-        Self(ns)
+        Self(ns, PhantomData)
     }
 
     /// # Safety
@@ -53,7 +55,7 @@ impl Namespace {
     pub(super) unsafe fn from_common(ns: *mut kernel::bindings::ns_common) -> Self {
         // INVARIANT: By the function's own requirement.
         // SAFETY: It lies in an IPC namespace.
-        Self(unsafe { bindings::to_ipc_ns(ns) })
+        Self(unsafe { bindings::to_ipc_ns(ns) }, PhantomData)
     }
 
     #[inline]
@@ -110,12 +112,6 @@ pub(super) fn current_is_shared() -> bool {
 pub(super) fn current_has_undo_list() -> bool {
     // SAFETY: The function has no requirements.
     unsafe { bindings::current_has_undo_list() }
-}
-
-/// Whether the caller is its process's one thread.
-pub(super) fn current_is_single_threaded() -> bool {
-    // SAFETY: The function has no requirements.
-    unsafe { bindings::current_is_single_threaded() }
 }
 
 /// Whether another task runs in the caller's memory.

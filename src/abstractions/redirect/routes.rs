@@ -10,7 +10,7 @@ use super::{
     namespace::{self, Namespace},
 };
 use crate::{
-    abstractions::module::{References, Text},
+    abstractions::module::{self, References},
     bindings, //
 };
 use core::mem;
@@ -157,9 +157,10 @@ type Guard<'a, S> = Locked<'a, S, Inner>;
 pub(crate) struct Routes<S: 'static> {
     members: Table<S, Inner>,
     hooks: [Hook; KINDS_MAX],
-    text_start: Atomic<usize>,
-    text_len: Atomic<usize>,
 }
+
+/// Whether some routes were started. There is one work, one mutex and one set of counts for them.
+static ARE_STARTED: Atomic<bool> = Atomic::new(false);
 
 impl<S: NamespaceState> Routes<S> {
     /// What membership itself needs, for every kind.
@@ -214,20 +215,12 @@ impl<S: NamespaceState> Routes<S> {
                 is_logged: false,
             }),
             hooks,
-            text_start: Atomic::new(0),
-            text_len: Atomic::new(0),
         }
     }
 
     #[inline]
     pub(super) fn members(&self) -> &Table<S, Inner> {
         &self.members
-    }
-
-    /// Whether an address lies in the module's text.
-    #[inline]
-    pub(super) fn is_in_text(&self, address: usize) -> bool {
-        address.wrapping_sub(self.text_start.load(Relaxed)) < self.text_len.load(Relaxed)
     }
 
     /// Looks for the functions, and arms their routes if they are always armed.
@@ -237,10 +230,6 @@ impl<S: NamespaceState> Routes<S> {
     /// Errors: `EBUSY` if they were started before; with [`Switch::Always`], `EPERM` if the kernel is locked down, `EOPNOTSUPP` if it
     /// has no function tracer or lacks one of the functions, `EBUSY` if one of them is livepatched.
     pub(crate) fn start(&'static self, switch: Switch) -> Result<Started<S>> {
-        let mut table = self.members.lock();
-        if table.inner().configured != Switch::Absent {
-            return Err(EBUSY);
-        }
         if switch == Switch::Absent {
             return Ok(Started(None));
         }
@@ -248,17 +237,21 @@ impl<S: NamespaceState> Routes<S> {
             pr_err!("no routes: the kernel is locked down\n");
             return Err(EPERM);
         }
-        let text = Text::of_the_module();
-        self.text_start.store(text.start, Relaxed);
-        self.text_len.store(text.len, Relaxed);
-        // SAFETY: Nothing is queued yet.
+        if ARE_STARTED.xchg(true, Relaxed) {
+            return Err(EBUSY);
+        }
+        module::find_text();
+        // SAFETY: It was never queued: these are the first routes that are started.
         unsafe { bindings::settling_init(Some(settle::<S>)) };
+        let mut table = self.members.lock();
+        table.seed();
         let inner = table.inner();
         inner.switch = switch;
         inner.configured = switch;
         if !is_locked_down() {
             for (hook, state) in self.hooks.iter().zip(&mut inner.hooks) {
-                hook.resolve(state);
+                // SAFETY: The states stand in the hooks' order. No route is armed, so that nobody calls an original.
+                unsafe { hook.resolve(state) };
             }
         }
         let started = Started(Some(self));
@@ -278,7 +271,7 @@ impl<S: NamespaceState> Routes<S> {
 
     /// Arms the hooks of the kinds that are wanted. Stops at the first that fails.
     fn arm(
-        &self,
+        &'static self,
         table: &mut Guard<'_, S>,
         is_wanted: impl Fn(u32) -> bool,
     ) -> Result<(), Refusal> {
@@ -287,7 +280,8 @@ impl<S: NamespaceState> Routes<S> {
             if hook.entries.is_empty() || state.is_armed || !is_wanted(hook.kind) {
                 continue;
             }
-            hook.arm::<S>(state)?;
+            // SAFETY: The states stand in the hooks' order.
+            unsafe { hook.arm::<S>(state) }?;
         }
         if !mem::replace(&mut inner.is_logged, true) {
             pr_info!("routes: {}\n", Functions(&self.hooks));
@@ -303,6 +297,16 @@ impl<S: NamespaceState> Routes<S> {
         kinds: u32,
         state: impl FnOnce() -> S,
     ) -> Result<Enrolled, Refusal> {
+        Namespace::with_current(|namespace| self.enroll_one(namespace, kinds, state))
+            .unwrap_or(Err(Reason::Initial.into()))
+    }
+
+    fn enroll_one(
+        &'static self,
+        namespace: Namespace<'_>,
+        kinds: u32,
+        state: impl FnOnce() -> S,
+    ) -> Result<Enrolled, Refusal> {
         let mut table = self.members.lock();
         if !matches!(table.inner().switch, Switch::OnDemand | Switch::Always) {
             return Err(Reason::Off.into());
@@ -310,7 +314,6 @@ impl<S: NamespaceState> Routes<S> {
         if is_locked_down() {
             return Err(Reason::Lockdown.into());
         }
-        let namespace = Namespace::current().ok_or(Reason::Initial)?;
         self.judge(namespace)?;
         self.arm(&mut table, |kind| kind == 0)?;
         let mut enrolled = Enrolled {
@@ -348,14 +351,14 @@ impl<S: NamespaceState> Routes<S> {
     }
 
     /// Judges whether the caller may enroll its namespace.
-    fn judge(&self, namespace: Namespace) -> Result<(), Refusal> {
+    fn judge(&self, namespace: Namespace<'_>) -> Result<(), Refusal> {
         let refused = if namespace.is_initial() {
             Reason::Initial
         } else if !namespace.caller_is_capable() {
             Reason::Capability
         } else if self.members.find(namespace, |_| ()).is_some() {
             Reason::Twice
-        } else if !namespace::current_is_single_threaded() || namespace::current_shares_memory() {
+        } else if namespace::current_shares_memory() {
             Reason::Threads
         } else if namespace::current_is_shared() {
             Reason::Shared
@@ -370,7 +373,7 @@ impl<S: NamespaceState> Routes<S> {
     fn insert(
         &self,
         table: &mut Guard<'_, S>,
-        namespace: Namespace,
+        namespace: Namespace<'_>,
         origin: Origin,
         state: S,
     ) -> Result {
@@ -385,8 +388,7 @@ impl<S: NamespaceState> Routes<S> {
     /// Context: may sleep.
     pub(crate) fn seal(&self, kinds: u32, without_ia32: bool) -> Result<Enrolled, Refusal> {
         let _table = self.members.lock();
-        let namespace = Namespace::current().ok_or(Reason::NotArmed)?;
-        let sealed = self.members.find(namespace, |member| {
+        let seal = |member: &Member<S>| {
             if member.sealed.load(Relaxed) {
                 return Err(Refusal::from(Reason::Sealed));
             }
@@ -395,6 +397,9 @@ impl<S: NamespaceState> Routes<S> {
                 kinds: member.kinds.load(Relaxed) & kinds,
                 refusal: None,
             };
+            if enrolled.kinds == 0 {
+                return Err(Reason::NotArmed.into());
+            }
             for hook in &self.hooks[1..] {
                 if hook.kind & enrolled.kinds == 0 {
                     continue;
@@ -418,7 +423,8 @@ impl<S: NamespaceState> Routes<S> {
                     Ok(enrolled)
                 }
             }
-        });
+        };
+        let sealed = Namespace::with_current(|ns| self.members.find(ns, seal)).flatten();
         if sealed.is_some() {
             queue_settling();
         }
@@ -431,8 +437,8 @@ impl<S: NamespaceState> Routes<S> {
     /// Context: may sleep.
     pub(crate) fn give_up(&self) {
         let _table = self.members.lock();
-        let found = Namespace::current()
-            .and_then(|ns| (self.members).find(ns, |member| member.kinds.store(0, Relaxed)));
+        let give_up = |member: &Member<S>| member.kinds.store(0, Relaxed);
+        let found = Namespace::with_current(|ns| self.members.find(ns, give_up)).flatten();
         if found.is_some() {
             queue_settling();
         }
@@ -443,11 +449,13 @@ impl<S: NamespaceState> Routes<S> {
     /// Context: any task; `f` may sleep if that may.
     #[inline]
     pub(super) fn with_current<R>(&self, f: impl FnOnce(&S) -> R) -> Option<R> {
-        let state = self
-            .members
-            .find(Namespace::current()?, |member| &raw const member.state)?;
-        // SAFETY: A record goes when its namespace does, and the caller, which holds a reference to its namespace, does not
-        // change it within `f`.
+        let state = Namespace::with_current(|ns| {
+            let state = |member: &Member<S>| &raw const member.state;
+            self.members.find(ns, state)
+        })
+        .flatten()?;
+        // SAFETY: `unlink` takes a record when no task is in its namespace, and the caller is in this one until `f` returns:
+        // only system calls of its own lead a task elsewhere.
         Some(f(unsafe { &*state }))
     }
 
@@ -474,7 +482,8 @@ impl<S: NamespaceState> Routes<S> {
         let inner = table.inner();
         for (hook, state) in self.hooks.iter().zip(&mut inner.hooks) {
             if state.is_armed && !needed.has(hook.kind) {
-                hook.disarm(state)?;
+                // SAFETY: The states stand in the hooks' order.
+                unsafe { hook.disarm(state) }?;
             }
         }
         Ok(())
@@ -483,21 +492,27 @@ impl<S: NamespaceState> Routes<S> {
     /// Throws the switch: disarms the routes of all kinds, or arms those that members need. Their calls go to the originals
     /// meanwhile.
     ///
-    /// Context: may sleep. Errors: `EOPNOTSUPP` if the module was loaded without routes; as [`Routes::start`].
-    pub(crate) fn switch(&self, on: bool) -> Result {
+    /// Context: may sleep. Errors: `EOPNOTSUPP` if the module was loaded without routes; to
+    /// switch on, those of [`Routes::start`], and routes stay off.
+    pub(crate) fn switch(&'static self, on: bool) -> Result {
         let mut table = self.members.lock();
         let configured = table.inner().configured;
         if configured == Switch::Absent {
             return Err(EOPNOTSUPP);
         }
-        table.inner().switch = if on { configured } else { Switch::Off };
-        if on {
-            let needed = Self::needed(&mut table);
-            self.arm(&mut table, |kind| needed.has(kind))
-                .map_err(|refusal| refusal.reason.errno())
-        } else {
-            self.settle(&mut table)
+        if on && is_locked_down() {
+            return Err(EPERM);
         }
+        table.inner().switch = if on { configured } else { Switch::Off };
+        if !on {
+            return self.settle(&mut table);
+        }
+        let needed = Self::needed(&mut table);
+        let armed = self.arm(&mut table, |kind| needed.has(kind));
+        if armed.is_err() {
+            table.inner().switch = Switch::Off;
+        }
+        armed.map_err(|refusal| refusal.reason.errno())
     }
 
     /// Whether routes are switched on.
@@ -609,7 +624,8 @@ unsafe extern "C" fn settle<S: NamespaceState>(_work: *mut work_struct) {
     let routes = S::routes();
     let dead = routes.members.lock().take_dead();
     let references = dead.end();
-    if let Err(error) = routes.settle(&mut routes.members.lock()) {
+    let settled = routes.settle(&mut routes.members.lock());
+    if let Err(error) = settled {
         pr_err!("a route could not be disarmed ({error:?}): the module stays loaded for good\n");
         references.leak();
     }
@@ -630,14 +646,13 @@ unsafe extern "C" fn birth<S: NamespaceState>(ns: *mut bindings::ipc_namespace) 
     let Some(child) = routes.with_current(S::child) else {
         return;
     };
-    let Some(origin) =
-        Namespace::current().and_then(|parent| routes.members.find(parent, Origin::born_to))
-    else {
+    let origin = |ns: Namespace<'_>| routes.members.find(ns, Origin::born_to);
+    let Some(origin) = Namespace::with_current(origin).flatten() else {
         return;
     };
     let inserted = routes.insert(&mut routes.members.lock(), namespace, origin, child);
     if inserted.is_err() {
-        pr_warn!("no memory to enroll the namespace that a member made\n");
+        kernel::pr_warn_once!("no memory to enroll the namespace that a member made\n");
     }
 }
 
@@ -652,7 +667,8 @@ unsafe extern "C" fn death<S: NamespaceState>(ns: *mut bindings::ipc_namespace) 
     // SAFETY: The caller frees it later.
     let namespace = unsafe { Namespace::from_ptr(ns) };
     // The record keeps its reference to the module until `settle`, which waits for this task to leave the text.
-    if S::routes().members.lock().unlink(namespace.key()) {
+    // SAFETY: The kernel frees the namespace: no task is in it.
+    if unsafe { S::routes().members.lock().unlink(namespace.key()) } {
         queue_settling();
     }
 }
@@ -674,10 +690,10 @@ unsafe extern "C" fn crossing<S: NamespaceState>(
         return result;
     }
     let members = S::routes().members();
-    let is_member = |namespace| members.find(namespace, |_| ()).is_some();
+    let is_member = |namespace: Namespace<'_>| members.find(namespace, |_| ()).is_some();
     // SAFETY: By the function's own requirement it is that of an IPC namespace, which the caller's descriptor holds.
     let to = unsafe { Namespace::from_common(ns) };
-    if Namespace::current().is_some_and(is_member) != is_member(to)
+    if Namespace::with_current(is_member).unwrap_or(false) != is_member(to)
         && namespace::current_shares_memory()
     {
         return EINVAL.to_errno();
@@ -699,12 +715,14 @@ impl<S: NamespaceState> Drop for Started<S> {
         // SAFETY: The work was initialized, and is not queued again: there are no members.
         unsafe { bindings::settling_end() };
         routes.members.lock().inner().switch = Switch::Absent;
-        while let Err(error) = routes.settle(&mut routes.members.lock()) {
+        loop {
+            let settled = routes.settle(&mut routes.members.lock());
+            let Err(error) = settled else { break };
             pr_err!("a route cannot be disarmed ({error:?}), so that the module cannot go\n");
             fsleep(Delta::from_secs(60));
         }
         // For tasks that were preempted between an answer's end and its caller.
         // SAFETY: The function has no requirements; this task may sleep.
-        unsafe { kernel::bindings::synchronize_rcu_tasks() };
+        unsafe { bindings::wait_for_rcu_tasks() };
     }
 }

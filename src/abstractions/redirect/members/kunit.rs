@@ -13,26 +13,30 @@ mod tests {
     #[test]
     fn an_address_that_is_used_again_is_no_member() -> Result {
         static TABLE: Table<(), ()> = Table::new(());
-        let namespace = Namespace::current().ok_or(ENOENT)?;
-        let mut before = record(namespace)?;
-        before.key.id = before.key.id.wrapping_add(1);
-        let gone = before.key;
-        TABLE.lock().insert(before);
-        assert!(!TABLE.lacks(namespace));
-        assert!(TABLE.find(namespace, |_| ()).is_none());
+        Namespace::with_current(|namespace| {
+            let mut before = record(namespace)?;
+            before.key.id = before.key.id.wrapping_add(1);
+            let gone = before.key;
+            TABLE.lock().insert(before);
+            assert!(!TABLE.lacks(namespace));
+            assert!(TABLE.find(namespace, |_| ()).is_none());
 
-        TABLE.lock().insert(record(namespace)?);
-        assert!(TABLE.find(namespace, |_| ()).is_some());
-        // Nor is one's end the other's.
-        assert!(TABLE.lock().unlink(gone));
-        assert!(TABLE.find(namespace, |_| ()).is_some());
-        assert!(TABLE.lock().unlink(namespace.key()));
-        assert!(TABLE.find(namespace, |_| ()).is_none());
-        drop(TABLE.lock().take_dead().end());
-        Ok(())
+            TABLE.lock().insert(record(namespace)?);
+            assert!(TABLE.find(namespace, |_| ()).is_some());
+            // Nor is one's end the other's.
+            // SAFETY: The table is this test's, and nobody has a state of it.
+            assert!(unsafe { TABLE.lock().unlink(gone) });
+            assert!(TABLE.find(namespace, |_| ()).is_some());
+            // SAFETY: As above.
+            assert!(unsafe { TABLE.lock().unlink(namespace.key()) });
+            assert!(TABLE.find(namespace, |_| ()).is_none());
+            drop(TABLE.lock().take_dead().end());
+            Ok(())
+        })
+        .unwrap_or(Err(ENOENT))
     }
 
-    fn record(namespace: Namespace) -> Result<KBox<Member<()>>> {
+    fn record(namespace: Namespace<'_>) -> Result<KBox<Member<()>>> {
         Member::new(namespace, Origin::enrolled(1), (), References::none())
     }
 }
