@@ -441,7 +441,7 @@ struct ipcdemo_list_args {
 #define IPCDEMO_REFUSED_TRACER		3	/* EOPNOTSUPP: the kernel has no function tracer */
 #define IPCDEMO_REFUSED_CAPABILITY	4	/* EPERM: no CAP_SYS_ADMIN over the namespace */
 #define IPCDEMO_REFUSED_INITIAL		5	/* EBUSY: it is the initial namespace */
-#define IPCDEMO_REFUSED_THREADS		6	/* EBUSY: another thread or process shares its memory */
+#define IPCDEMO_REFUSED_THREADS		6	/* EBUSY: another task runs in its memory */
 #define IPCDEMO_REFUSED_SHARED		7	/* EBUSY: another task or descriptor has it */
 #define IPCDEMO_REFUSED_USED		8	/* EBUSY: there are objects in it */
 #define IPCDEMO_REFUSED_TWICE		9	/* EBUSY: it is enrolled already */

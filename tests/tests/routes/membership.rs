@@ -21,11 +21,13 @@ use ipcdemo_tests::member::{
     start_member,
 };
 use ipcdemo_tests::module::references;
-use ipcdemo_tests::{Child, Errno, serial, until};
+use ipcdemo_tests::{Child, Errno, poll_now, scaled, serial, until};
+use rustix::event::PollFlags;
 use rustix::pipe::pipe;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use crate::misuse::become_nobody;
 use crate::{Off, open, switch};
 
 /// Tells a program of this file that it is there to look whether its calls are answered, and where to
@@ -113,6 +115,56 @@ serial! {
             forked(|| assert!(answered()));
             assert_eq!(enter(&outside), Ok(()));
             assert!(!answered());
+        });
+    }
+
+    /// Each reader of the process's files in /proc uses its memory for a while, and shares it with nobody.
+    fn a_reader_in_proc_hinders_no_crossing() {
+        let outside = outside();
+        let inside = Held::new();
+        for file in ["cmdline", "maps", "status"] {
+            member(|| {
+                let path = format!("/proc/{}/{file}", process::id());
+                let (end, ends) = pipe().unwrap();
+                let reader = start(move || {
+                    for _ in 0..scaled(5000) {
+                        fs::read(&path).unwrap();
+                    }
+                    drop(ends);
+                });
+                while poll_now(&end, PollFlags::IN).is_empty() {
+                    assert_eq!(enter(&outside), Ok(()), "while {file} is read");
+                    assert_eq!(enter(inside.namespace()), Ok(()), "while {file} is read");
+                }
+                assert_eq!(reader.wait(), 0);
+            });
+        }
+    }
+
+    /// Nor does a thread that was joined, which may be not quite gone.
+    fn a_joined_thread_hinders_no_crossing() {
+        let outside = outside();
+        let inside = Held::new();
+        member(|| {
+            for _ in 0..scaled(1000) {
+                thread::spawn(|| ()).join().unwrap();
+                assert_eq!(enter(&outside), Ok(()));
+                assert_eq!(enter(inside.namespace()), Ok(()));
+            }
+        });
+    }
+
+    /// A caller without the privilege is told so, whatever else is in the way.
+    fn a_crossing_without_privilege() {
+        let outside = outside();
+        member(|| {
+            become_nobody();
+            assert_eq!(enter(&outside), Err(Errno::PERM));
+            let (reader, writer) = pipe().unwrap();
+            let other = thread::spawn(move || File::from(reader).read(&mut [0]).unwrap());
+            assert_eq!(enter(&outside), Err(Errno::PERM));
+            drop(writer);
+            other.join().unwrap();
         });
     }
 
@@ -415,7 +467,7 @@ fn clone_as_myself() -> Result<(), Errno> {
 }
 
 /// clone(2) of a child on a stack of its own, that runs `body` and ends.
-fn clone<F: FnOnce()>(flags: c_int, body: F) -> c_int {
+pub fn clone<F: FnOnce()>(flags: c_int, body: F) -> c_int {
     extern "C" fn run<F: FnOnce()>(body: *mut c_void) -> c_int {
         // SAFETY: It is the box that `clone` made, and only the child takes it.
         let body: Box<F> = unsafe { Box::from_raw(body.cast()) };
@@ -435,7 +487,7 @@ fn clone<F: FnOnce()>(flags: c_int, body: F) -> c_int {
 }
 
 /// Waits for a child of [`clone`], and gives its exit code.
-fn wait(child: c_int) -> i32 {
+pub fn wait(child: c_int) -> i32 {
     let mut status = 0;
     // SAFETY: The status is a number of its own.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);

@@ -12,10 +12,11 @@ use ipcdemo_client::{Kinds, Refusal, RefusalReason, SealFlags, prove, raw};
 use ipcdemo_tests::member::{
     answered, become_member, enrolled, forked, member, namespace_of, start,
 };
-use ipcdemo_tests::{Errno, serial};
+use ipcdemo_tests::{Errno, scaled, serial};
 use rustix::pipe::pipe;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use crate::membership::{clone, wait};
 use crate::{Off, open};
 
 serial! {
@@ -29,6 +30,29 @@ serial! {
             drop(writer);
             other.join().unwrap();
         });
+    }
+
+    /// A child of vfork(2) runs on its parent's memory, and the parent is no member.
+    fn on_anothers_memory() {
+        forked(|| {
+            let child = clone(libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, || {
+                fresh();
+                refused(RefusalReason::Threads, Errno::BUSY);
+            });
+            assert_eq!(wait(child), 0);
+        });
+    }
+
+    /// A thread that was joined is none, though it may be not quite gone.
+    fn a_joined_thread() {
+        for _ in 0..scaled(100) {
+            forked(|| {
+                let factory = open();
+                thread::spawn(|| ()).join().unwrap();
+                fresh();
+                assert!(factory.arm(Kinds::empty()).is_ok());
+            });
+        }
     }
 
     /// By a descriptor anybody could join who holds it. Once it is closed, nobody can.
@@ -257,7 +281,7 @@ fn unshare(flags: UnshareFlags) {
     unsafe { unshare_unsafe(flags) }.unwrap();
 }
 
-fn become_nobody() {
+pub fn become_nobody() {
     // SAFETY: This process has one thread.
     assert_eq!(unsafe { libc::setresgid(65534, 65534, 65534) }, 0);
     // SAFETY: As above.

@@ -48,7 +48,7 @@ reasons! {
     Capability = IPCDEMO_REFUSED_CAPABILITY;
     /// It is the initial namespace.
     Initial = IPCDEMO_REFUSED_INITIAL;
-    /// The process has a second thread.
+    /// Another task runs in the process's memory: a thread, or the parent of a child of vfork(2).
     Threads = IPCDEMO_REFUSED_THREADS;
     /// Another task, descriptor or mount has the namespace.
     Shared = IPCDEMO_REFUSED_SHARED;
@@ -103,9 +103,10 @@ impl fmt::Display for Refusal {
             RefusalReason::Initial => f.write_str(
                 "this is the initial IPC namespace: make another first, as `unshare --ipc` does",
             ),
-            RefusalReason::Threads => {
-                f.write_str("the process has a second thread: enroll before it starts any")
-            }
+            RefusalReason::Threads => f.write_str(
+                "another thread or process runs in this process's memory: enroll before it \
+                     starts any, and not in a child of vfork(2)",
+            ),
             RefusalReason::Shared => f.write_str(
                 "another task, an open descriptor or a mount has this IPC namespace \
                  (`ls -l /proc/*/ns/ipc /proc/*/fd`, `findmnt -t nsfs`): make another with \
