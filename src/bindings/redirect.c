@@ -116,10 +116,17 @@ struct redirect_counts ipcdemo_helper_sum_counts(unsigned int index)
 
 /*
  * The originals. A static call is a direct one, which CFI does not judge: a function may
- * have been sealed against indirect calls. The barrier keeps the call from becoming a
- * jump, whose return address, by which the handler knows our calls, would not lie in our
- * text.
+ * have been sealed against indirect calls. It goes behind the instruction by which the
+ * function enters the tracer: the call that is answered here was traced once already. The
+ * barrier keeps the call from becoming a jump: should one come by the tracer all the same,
+ * the handler knows it by a return address in our text.
  */
+#if defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) && defined(CONFIG_KPROBES)
+#define BEHIND_TRACER(address)	((address) + MCOUNT_INSN_SIZE)
+#else
+#define BEHIND_TRACER(address)	(address)
+#endif
+
 typedef long (*original_syscall_t)(const struct pt_regs *regs);
 typedef void (*original_ns_t)(struct ipc_namespace *ns);
 typedef int (*original_install_t)(struct nsset *nsset, struct ns_common *ns);
@@ -134,7 +141,7 @@ DEFINE_STATIC_CALL(ipcdemo_call_##name, unresolved_##name);			\
 										\
 void ipcdemo_helper_resolve_##name(unsigned long address)			\
 {										\
-	static_call_update(ipcdemo_call_##name, (original_syscall_t)address);	\
+	static_call_update(ipcdemo_call_##name, (original_syscall_t)BEHIND_TRACER(address));	\
 }										\
 										\
 long ipcdemo_helper_original_##name(const struct pt_regs *regs)			\
@@ -159,7 +166,7 @@ DEFINE_STATIC_CALL(ipcdemo_call_shm_exit_ns, unresolved_ns);
 
 void ipcdemo_helper_resolve_shm_init_ns(unsigned long address)
 {
-	static_call_update(ipcdemo_call_shm_init_ns, (original_ns_t)address);
+	static_call_update(ipcdemo_call_shm_init_ns, (original_ns_t)BEHIND_TRACER(address));
 }
 
 void ipcdemo_helper_original_shm_init_ns(struct ipc_namespace *ns)
@@ -170,7 +177,7 @@ void ipcdemo_helper_original_shm_init_ns(struct ipc_namespace *ns)
 
 void ipcdemo_helper_resolve_shm_exit_ns(unsigned long address)
 {
-	static_call_update(ipcdemo_call_shm_exit_ns, (original_ns_t)address);
+	static_call_update(ipcdemo_call_shm_exit_ns, (original_ns_t)BEHIND_TRACER(address));
 }
 
 void ipcdemo_helper_original_shm_exit_ns(struct ipc_namespace *ns)
@@ -188,7 +195,7 @@ DEFINE_STATIC_CALL(ipcdemo_call_ipcns_install, unresolved_install);
 
 void ipcdemo_helper_resolve_ipcns_install(unsigned long address)
 {
-	static_call_update(ipcdemo_call_ipcns_install, (original_install_t)address);
+	static_call_update(ipcdemo_call_ipcns_install, (original_install_t)BEHIND_TRACER(address));
 }
 
 int ipcdemo_helper_original_ipcns_install(struct nsset *nsset, struct ns_common *ns)

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! No call of a member is missed, whatever tracers do to the same functions meanwhile.
+//! No call of a member is missed, whatever tracers do to the same functions meanwhile. And tracers miss
+//! none, and see none twice.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use ipcdemo_tests::member::{answered, enter, forked, member, outside};
 use ipcdemo_tests::{has_checkers, patching, scaled, serially_for};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::traffic::Shared;
 use crate::{ENTRIES, bpf, switch};
@@ -49,6 +52,51 @@ fn no_call_is_missed() {
         members.end([process]);
         patching(|| drop((before, after)));
     });
+}
+
+/// A function of which the answer calls the original is entered once all the same.
+#[test]
+fn a_call_is_traced_once() {
+    const FUNCTIONS: [&str; 3] = [CALLED[1], "shm_init_ns", "ipcns_install"];
+    serially_for(LIMIT, || {
+        patching(|| {
+            for function in FUNCTIONS {
+                append("kprobe_events", &format!("p:ipcdemo/{function} {function}"));
+            }
+            set("events/ipcdemo/enable", "1");
+        });
+        let outside = outside();
+        member(|| {
+            let inside = File::open("/proc/self/ns/ipc").unwrap();
+            let before = FUNCTIONS.map(hits);
+            assert!(answered());
+            forked(|| {
+                // SAFETY: No descriptors are unshared.
+                unsafe { unshare_unsafe(UnshareFlags::NEWIPC) }.unwrap();
+            });
+            assert_eq!(enter(&outside), Ok(()));
+            assert_eq!(enter(&inside), Ok(()));
+            let after = FUNCTIONS.map(hits);
+            let seen: [u64; 3] = std::array::from_fn(|at| after[at] - before[at]);
+            assert_eq!(seen, [1, 1, 2]);
+        });
+        patching(|| {
+            set("events/ipcdemo/enable", "0");
+            for function in FUNCTIONS {
+                append("kprobe_events", &format!("-:ipcdemo/{function}"));
+            }
+        });
+    });
+}
+
+/// How often an event of that name was seen.
+fn hits(event: &str) -> u64 {
+    let profile = fs::read_to_string(format!("{TRACING}/kprobe_profile")).unwrap();
+    let mut lines = profile.lines().map(str::split_whitespace);
+    let mut line = lines
+        .find(|line| line.clone().next() == Some(event))
+        .unwrap();
+    line.nth(1).unwrap().parse().unwrap()
 }
 
 /// Switches a tracer on, has it see calls, and switches it off.
