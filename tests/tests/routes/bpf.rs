@@ -9,13 +9,33 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// Where the kernel describes its functions, if it can have such programs.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Attaches a program that does nothing to the end of `function`, until it is dropped. None where the
-/// kernel has no such programs: of the three, stock alone has.
+/// A program that is attached to a function's end as long as this exists.
+pub struct Attached {
+    program: OwnedFd,
+    _link: OwnedFd,
+}
+
+/// Whether the kernel counts how often programs run.
+pub const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+impl Attached {
+    /// How often it has run while that was counted.
+    pub fn runs(&self) -> u64 {
+        let path = format!("/proc/self/fdinfo/{}", self.program.as_raw_fd());
+        let info = fs::read_to_string(path).unwrap();
+        let mut lines = info.lines();
+        let runs = lines.find_map(|line| line.strip_prefix("run_cnt:"));
+        runs.unwrap().trim().parse().unwrap()
+    }
+}
+
+/// Attaches a program that does nothing to the end of `function`. None where the kernel has no such
+/// programs: of the three, stock alone has.
 ///
 /// # Panics
 ///
 /// If it has, and that fails.
-pub fn attach_to_end_of(function: &str) -> Option<OwnedFd> {
+pub fn attach_to_end_of(function: &str) -> Option<Attached> {
     let btf = fs::read(BTF).ok()?;
     let id = function_id(&btf, function).expect("the function is described");
     let program = load(id).unwrap_or_else(|error| panic!("BPF_PROG_LOAD: {error}"));
@@ -24,7 +44,11 @@ pub fn attach_to_end_of(function: &str) -> Option<OwnedFd> {
         ..Default::default()
     };
     let link = bpf(BPF_RAW_TRACEPOINT_OPEN, &mut open);
-    Some(link.unwrap_or_else(|error| panic!("BPF_RAW_TRACEPOINT_OPEN: {error}")))
+    let link = link.unwrap_or_else(|error| panic!("BPF_RAW_TRACEPOINT_OPEN: {error}"));
+    Some(Attached {
+        program,
+        _link: link,
+    })
 }
 
 const BPF_PROG_LOAD: i32 = 5;

@@ -267,6 +267,23 @@ serial! {
         assert_eq!(result, 0);
     }
 
+    /// A namespace's end is some time after its last task's. Making one at the limit waits for that.
+    fn a_low_limit_waits_for_the_dead() {
+        const LIMIT: &str = "/proc/sys/user/max_ipc_namespaces";
+        const ROUNDS: usize = 50;
+        let before = fs::read_to_string(LIMIT).unwrap();
+        let child = start_member(|| {
+            fs::write(LIMIT, "3").unwrap();
+            for _ in 0..ROUNDS {
+                unshare(UnshareFlags::NEWIPC);
+            }
+            assert!(answered());
+        });
+        let result = child.wait();
+        fs::write(LIMIT, before.trim()).unwrap();
+        assert_eq!(result, 0);
+    }
+
     /// The program that the kernel has run to load a module is init's child, whoever needs that module.
     fn a_helper_of_the_kernels_is_no_member() {
         const HELPER: &str = "/proc/sys/kernel/modprobe";

@@ -99,6 +99,34 @@ fn hits(event: &str) -> u64 {
     line.nth(1).unwrap().parse().unwrap()
 }
 
+/// A BPF program at the end of a function runs for a member's calls as for others, the failed ones too.
+#[test]
+fn a_program_runs_for_each_call() {
+    serially_for(LIMIT, || {
+        let attached = patching(|| {
+            let attached = bpf::attach_to_end_of(CALLED[1])?;
+            fs::write(bpf::STATISTICS, "1").unwrap();
+            Some(attached)
+        });
+        let Some(attached) = attached else { return };
+        let calls = || {
+            let before = attached.runs();
+            for flags in [0, libc::EFD_NONBLOCK, libc::EFD_CLOEXEC, 2] {
+                // SAFETY: It takes no pointer.
+                let fd = unsafe { libc::syscall(libc::SYS_eventfd2, 0, flags) };
+                assert_eq!(fd >= 0, flags != 2);
+            }
+            assert_eq!(attached.runs() - before, 4);
+        };
+        member(calls);
+        forked(calls);
+        patching(|| {
+            fs::write(bpf::STATISTICS, "0").unwrap();
+            drop(attached);
+        });
+    });
+}
+
 /// Switches a tracer on, has it see calls, and switches it off.
 fn trace(which: usize, members: &Shared) {
     match which {
