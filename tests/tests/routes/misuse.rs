@@ -66,6 +66,26 @@ serial! {
         });
     }
 
+    /// One who only looks holds it for a moment, which is waited for.
+    fn a_passing_look() {
+        for _ in 0..scaled(20) {
+            forked(|| {
+                let link = format!("/proc/{}/ns/ipc", std::process::id());
+                let (reader, writer) = pipe().unwrap();
+                let looks = start(move || {
+                    fs::metadata(&link).unwrap();
+                    drop(writer);
+                    loop {
+                        fs::metadata(&link).unwrap();
+                    }
+                });
+                assert_eq!(rustix::io::read(&reader, &mut [0; 1]), Ok(0));
+                become_member();
+                drop(looks);
+            });
+        }
+    }
+
     /// A child that is in it, too.
     fn a_second_task() {
         forked(|| {

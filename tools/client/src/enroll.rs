@@ -8,6 +8,8 @@ use std::ffi::{c_int, c_long};
 use std::fmt;
 use std::io;
 use std::ptr;
+use std::thread;
+use std::time::Duration;
 
 use bitflags::bitflags;
 
@@ -261,7 +263,7 @@ pub fn enroll(factory: &Factory, kinds: Kinds) -> Result<Enrolled, EnrollError> 
     if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
         return Err(EnrollError::Namespace(io::Error::last_os_error()));
     }
-    let armed = factory.arm(kinds)?;
+    let armed = arm_own(factory, kinds)?;
     let flags = prove(armed.kinds).map_err(EnrollError::Proof)?;
     let sealed = factory.seal(armed.kinds, flags)?;
     Ok(Enrolled {
@@ -269,6 +271,20 @@ pub fn enroll(factory: &Factory, kinds: Kinds) -> Result<Enrolled, EnrollError> 
         refused: armed.refused.or(sealed.refused),
         ..sealed
     })
+}
+
+/// Arms a namespace that this process has just made, so that nobody means to share it: a monitor that
+/// looks at `/proc/PID/ns/ipc` holds it for as long as that takes, and is waited for.
+fn arm_own(factory: &Factory, kinds: Kinds) -> Result<Enrolled, Refusal> {
+    const TRIES: u32 = 200;
+    const PAUSE: Duration = Duration::from_millis(1);
+    for _ in 1..TRIES {
+        match factory.arm(kinds) {
+            Err(refusal) if refusal.reason == RefusalReason::Shared => thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+    factory.arm(kinds)
 }
 
 /// Makes each call of `kinds` once by each entry, in child processes, and tells what
