@@ -8,7 +8,6 @@ use crate::LocalModule;
 use core::{mem, ptr};
 use kernel::{
     module::this_module,
-    sync::atomic::{Atomic, Relaxed},
     time::{delay::fsleep, Delta}, //
 };
 
@@ -106,27 +105,4 @@ impl Drop for References {
             unsafe { kernel::bindings::module_put(as_ptr()) };
         }
     }
-}
-
-/// The addresses of the module's code, as [`is_in_text`] knows them.
-static TEXT_START: Atomic<usize> = Atomic::new(0);
-static TEXT_LEN: Atomic<usize> = Atomic::new(0);
-
-/// Has [`is_in_text`] know the module's code.
-///
-/// Context: any.
-pub(super) fn find_text() {
-    let text = kernel::bindings::mod_mem_type_MOD_TEXT as usize;
-    // SAFETY: The module is valid, and its text stays where it is.
-    let memory = unsafe { &(*as_ptr()).mem[text] };
-    TEXT_START.store(memory.base.addr(), Relaxed);
-    TEXT_LEN.store(memory.size as usize, Relaxed);
-}
-
-/// Returns whether an address lies in the module's code; false before [`find_text`].
-///
-/// Context: any.
-#[inline]
-pub(super) fn is_in_text(address: usize) -> bool {
-    address.wrapping_sub(TEXT_START.load(Relaxed)) < TEXT_LEN.load(Relaxed)
 }

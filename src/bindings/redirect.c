@@ -116,17 +116,10 @@ struct redirect_counts ipcdemo_helper_sum_counts(unsigned int index)
 
 /*
  * The originals. A static call is a direct one, which CFI does not judge: a function may
- * have been sealed against indirect calls. It goes behind the instruction by which the
- * function enters the tracer: the call that is answered here was traced once already. The
- * barrier keeps the call from becoming a jump: should one come by the tracer all the same,
- * the handler knows it by a return address in our text.
+ * have been sealed against indirect calls. The address that it gets is behind the
+ * instruction by which the function enters the tracer: a call that is answered here was
+ * traced once already.
  */
-#if defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) && defined(CONFIG_KPROBES)
-#define BEHIND_TRACER(address)	((address) + MCOUNT_INSN_SIZE)
-#else
-#define BEHIND_TRACER(address)	(address)
-#endif
-
 typedef long (*original_syscall_t)(const struct pt_regs *regs);
 typedef void (*original_ns_t)(struct ipc_namespace *ns);
 typedef int (*original_install_t)(struct nsset *nsset, struct ns_common *ns);
@@ -141,15 +134,12 @@ DEFINE_STATIC_CALL(ipcdemo_call_##name, unresolved_##name);			\
 										\
 void ipcdemo_helper_resolve_##name(unsigned long address)			\
 {										\
-	static_call_update(ipcdemo_call_##name, (original_syscall_t)BEHIND_TRACER(address));	\
+	static_call_update(ipcdemo_call_##name, (original_syscall_t)address);	\
 }										\
 										\
 long ipcdemo_helper_original_##name(const struct pt_regs *regs)			\
 {										\
-	long ret = static_call(ipcdemo_call_##name)(regs);			\
-										\
-	barrier();								\
-	return ret;								\
+	return static_call(ipcdemo_call_##name)(regs);				\
 }
 
 DEFINE_ORIGINAL_SYSCALL(__x64_sys_eventfd)
@@ -166,24 +156,22 @@ DEFINE_STATIC_CALL(ipcdemo_call_shm_exit_ns, unresolved_ns);
 
 void ipcdemo_helper_resolve_shm_init_ns(unsigned long address)
 {
-	static_call_update(ipcdemo_call_shm_init_ns, (original_ns_t)BEHIND_TRACER(address));
+	static_call_update(ipcdemo_call_shm_init_ns, (original_ns_t)address);
 }
 
 void ipcdemo_helper_original_shm_init_ns(struct ipc_namespace *ns)
 {
 	static_call(ipcdemo_call_shm_init_ns)(ns);
-	barrier();
 }
 
 void ipcdemo_helper_resolve_shm_exit_ns(unsigned long address)
 {
-	static_call_update(ipcdemo_call_shm_exit_ns, (original_ns_t)BEHIND_TRACER(address));
+	static_call_update(ipcdemo_call_shm_exit_ns, (original_ns_t)address);
 }
 
 void ipcdemo_helper_original_shm_exit_ns(struct ipc_namespace *ns)
 {
 	static_call(ipcdemo_call_shm_exit_ns)(ns);
-	barrier();
 }
 
 static int unresolved_install(struct nsset *nsset, struct ns_common *ns)
@@ -195,15 +183,12 @@ DEFINE_STATIC_CALL(ipcdemo_call_ipcns_install, unresolved_install);
 
 void ipcdemo_helper_resolve_ipcns_install(unsigned long address)
 {
-	static_call_update(ipcdemo_call_ipcns_install, (original_install_t)BEHIND_TRACER(address));
+	static_call_update(ipcdemo_call_ipcns_install, (original_install_t)address);
 }
 
 int ipcdemo_helper_original_ipcns_install(struct nsset *nsset, struct ns_common *ns)
 {
-	int ret = static_call(ipcdemo_call_ipcns_install)(nsset, ns);
-
-	barrier();
-	return ret;
+	return static_call(ipcdemo_call_ipcns_install)(nsset, ns);
 }
 
 /* Of src/abstractions/redirect/members.rs, which says what it guards. */

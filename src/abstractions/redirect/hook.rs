@@ -7,7 +7,7 @@
 
 use super::{counts, namespace::Namespace, routes::NamespaceState};
 use crate::{
-    abstractions::module::{self, References},
+    abstractions::module::References,
     algorithms::perfect_hash::PerfectHash,
     bindings, //
 };
@@ -75,7 +75,7 @@ impl Entry {
 pub(super) enum Failure {
     /// The kernel has no function tracer, or that is broken, or lacks memory.
     Tracer,
-    /// The kernel has no such function that can be redirected.
+    /// The kernel has no such function that can be redirected, or it is one with another of the same kind.
     Absent(&'static CStr),
     /// It is livepatched, or redirected by another module.
     Taken(&'static CStr),
@@ -153,8 +153,9 @@ impl Hook {
             // SAFETY: The name is a string.
             *address = unsafe { bindings::function_address(entry.name.as_char_ptr()) };
             if *address != 0 {
-                // SAFETY: By the entry's invariants it is the function's own.
-                unsafe { (entry.resolve)(*address) };
+                // SAFETY: By the entry's invariants it is the function's own. The instruction there enters the tracer, which
+                // returns behind it.
+                unsafe { (entry.resolve)(*address + bindings::MCOUNT_INSN_SIZE as c_ulong) };
             }
         }
     }
@@ -263,8 +264,8 @@ impl Hook {
         Failure::Tracer
     }
 
-    /// Gives the functions back. No handler runs afterwards, and no task stands between a handler and an answer's first
-    /// voluntary sleep.
+    /// Gives the functions back. Afterwards no handler runs, and each task that a handler redirected has slept of its own will
+    /// or returned to user space.
     ///
     /// Context: may sleep, for as long as an RCU-tasks grace period takes.
     ///
@@ -282,7 +283,7 @@ impl Hook {
         to_result(unsafe { bindings::hook_disarm(self.ops.get().cast()) })
     }
 
-    /// Has a call answered if it is to be. Bystanders' calls seldom come here, so that those cost no more than they must.
+    /// Redirects the call if it is to be answered: the second look, after the handler's quick one.
     ///
     /// # Safety
     ///
@@ -292,21 +293,19 @@ impl Hook {
         &self,
         entry: &Entry,
         index: counts::Index,
-        parent_ip: usize,
         fregs: *mut bindings::ftrace_regs,
     ) {
         // SAFETY: By the function's own requirement.
-        if !unsafe { self.decides::<S>(entry, index, fregs) } {
-            index.count_passed();
-        } else if !module::is_in_text(parent_ip) {
+        if unsafe { self.decides::<S>(entry, index, fregs) } {
             index.count_answered();
             // SAFETY: The registers are those of the call. By the entry's invariants the answer may run in its place.
             unsafe { bindings::ftrace_redirect(fregs, entry.answer as c_ulong) };
+        } else {
+            index.count_passed();
         }
-        // Otherwise an answer calls the original.
     }
 
-    /// Returns whether a call is answered, unless it comes from an answer.
+    /// Returns whether a call is answered.
     ///
     /// # Safety
     ///
@@ -349,14 +348,14 @@ impl Hook {
 
 /// The tracer's callback at the entry of each function of a hook.
 ///
-/// It takes no lock and does not sleep; that it is preempted is what disarming waits for.
+/// It takes no lock and does not sleep. It may be preempted; disarming waits for such tasks.
 ///
 /// # Safety
 ///
 /// For the tracer only: `ops` is that of a [`Hook`], which is armed, and `fregs` has the call's registers.
 unsafe extern "C" fn handler<S: NamespaceState>(
     ip: c_ulong,
-    parent_ip: c_ulong,
+    _parent_ip: c_ulong,
     ops: *mut bindings::ftrace_ops,
     fregs: *mut bindings::ftrace_regs,
 ) {
@@ -375,5 +374,5 @@ unsafe extern "C" fn handler<S: NamespaceState>(
         return;
     }
     // SAFETY: These are the registers of the call.
-    unsafe { hook.handle::<S>(entry, index, parent_ip, fregs) };
+    unsafe { hook.handle::<S>(entry, index, fregs) };
 }

@@ -12,8 +12,8 @@
 //!   succeeded. [`routes::Started`] ends with `synchronize_rcu_tasks`, for tasks that were preempted in an answer's last
 //!   instructions.
 //! - **A missed call is harmless**: no kernel structure holds a pointer of ours that the original would follow.
-//! - An original is called by a direct call that is patched in: see `src/bindings/redirect.c`. The handler lets calls from
-//!   the module's own text pass.
+//! - An original is called by a direct call that is patched in, behind its entry to the tracer: see
+//!   `src/bindings/redirect.c`.
 //!
 //! C headers: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h),
 //! [`include/linux/ipc_namespace.h`](srctree/include/linux/ipc_namespace.h).

@@ -10,7 +10,7 @@ use super::{
     namespace::{self, Namespace},
 };
 use crate::{
-    abstractions::module::{self, References},
+    abstractions::module::References,
     bindings, //
 };
 use core::mem;
@@ -240,7 +240,6 @@ impl<S: NamespaceState> Routes<S> {
         if ARE_STARTED.xchg(true, Relaxed) {
             return Err(EBUSY);
         }
-        module::find_text();
         // SAFETY: It was never queued: these are the first routes that are started.
         unsafe { bindings::settling_init(Some(settle::<S>)) };
         let mut table = self.members.lock();
@@ -259,6 +258,7 @@ impl<S: NamespaceState> Routes<S> {
             Switch::Always => self.arm(&mut table, |_| true),
             _ => Ok(()),
         };
+        self.log(table.inner());
         drop(table);
         match armed {
             Ok(()) => Ok(started),
@@ -283,10 +283,16 @@ impl<S: NamespaceState> Routes<S> {
             // SAFETY: The states stand in the hooks' order.
             unsafe { hook.arm::<S>(state) }?;
         }
-        if !mem::replace(&mut inner.is_logged, true) {
-            pr_info!("routes: {}\n", Functions(&self.hooks));
-        }
         Ok(())
+    }
+
+    /// Logs which functions are redirected, the first time that some are.
+    fn log(&self, inner: &mut Inner) {
+        let armed = Armed(&self.hooks, &inner.hooks);
+        if !inner.is_logged && armed.entries().next().is_some() {
+            pr_info!("routes: {armed}\n");
+            inner.is_logged = true;
+        }
     }
 
     /// Enrolls the caller's IPC namespace for those of `kinds` whose routes can be armed.
@@ -329,6 +335,7 @@ impl<S: NamespaceState> Routes<S> {
                 Err(refusal) => enrolled.refusal = Some(refusal),
             }
         }
+        self.log(table.inner());
         let inserted = if enrolled.kinds == 0 {
             Err(enrolled.refusal.unwrap_or(Reason::Absent.into()))
         } else {
@@ -589,12 +596,23 @@ impl Reason {
     }
 }
 
-/// The functions of hooks, by name, for the log.
-struct Functions<'a>(&'a [Hook]);
+/// The functions of those hooks that are armed, for the log.
+struct Armed<'a>(&'a [Hook], &'a [State]);
 
-impl fmt::Display for Functions<'_> {
+impl Armed<'_> {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let hooks = self
+            .0
+            .iter()
+            .zip(self.1)
+            .filter(|(_, state)| state.is_armed);
+        hooks.flat_map(|(hook, _)| hook.entries)
+    }
+}
+
+impl fmt::Display for Armed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for entry in self.0.iter().flat_map(|hook| hook.entries) {
+        for entry in self.entries() {
             f.write_str(entry.name.to_str().unwrap_or("?"))?;
             f.write_str(" ")?;
         }
