@@ -5,7 +5,7 @@
 use super::{Namespace, Resources, ROUTES};
 use crate::{
     abstractions::{
-        redirect::routes::{Enrolled, Reason, Refusal},
+        redirect::routes::{Enrolled, Reason, Refusal, Switch},
         task::credentials::{capable, Capability},
         vfs::user_struct::{impl_user_struct, UserArray, UserStructPtr},
     },
@@ -88,6 +88,7 @@ fn tell(
 /// The reason's number in the interface.
 fn number(reason: Reason) -> u32 {
     match reason {
+        Reason::Without => IPCDEMO_REFUSED_WITHOUT,
         Reason::Off => IPCDEMO_REFUSED_OFF,
         Reason::Lockdown => IPCDEMO_REFUSED_LOCKDOWN,
         Reason::Tracer => IPCDEMO_REFUSED_TRACER,
@@ -138,6 +139,7 @@ pub(crate) fn routes(ptr: &UserStructPtr) -> Result {
         }
         _ => return Err(EINVAL),
     }
+    let switched = ROUTES.switched();
     let mut list = KVec::with_capacity(IPCDEMO_ROUTES_MAX as usize, GFP_KERNEL)?;
     ROUTES.for_each_route(|route| {
         // There is room for all: the abstraction counts as many at most.
@@ -155,14 +157,18 @@ pub(crate) fn routes(ptr: &UserStructPtr) -> Result {
             passed: route.counts.passed,
         });
     });
+    if switched == Switch::Absent {
+        // Nobody looked whether the kernel has them.
+        list.clear();
+    }
     args.total = list.len() as u32;
     list.truncate(args.capacity as usize);
     array.write(&list)?;
     args.count = list.len() as u32;
-    args.switched = if ROUTES.is_on() {
-        IPCDEMO_ROUTES_ON
-    } else {
-        IPCDEMO_ROUTES_OFF
+    args.switched = match switched {
+        Switch::Absent => IPCDEMO_ROUTES_WITHOUT,
+        Switch::Off => IPCDEMO_ROUTES_OFF,
+        Switch::OnDemand | Switch::Always => IPCDEMO_ROUTES_ON,
     };
     ptr.write(&args)
 }

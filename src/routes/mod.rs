@@ -21,12 +21,25 @@ use crate::{
 use kernel::{prelude::*, sync::Arc};
 
 /// The kinds that are routed.
-static ROUTES: Routes<Namespace> = Routes::new(&[Kind {
+const KINDS: &[Kind] = &[Kind {
     bit: 1 << IPCDEMO_KIND_COUNTER,
     entries: eventfd::ENTRIES,
-}]);
+}];
 
-const _: () = assert!(IPCDEMO_ROUTED_KINDS == 1 << IPCDEMO_KIND_COUNTER);
+static ROUTES: Routes<Namespace> = Routes::new(KINDS);
+
+const _: () = {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < KINDS.len() {
+        bits |= KINDS[at].bit;
+        at += 1;
+    }
+    assert!(
+        bits == IPCDEMO_ROUTED_KINDS,
+        "the interface names other kinds"
+    );
+};
 
 /// The objects' resources for members.
 pub(crate) struct Resources {

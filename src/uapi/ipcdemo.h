@@ -450,6 +450,7 @@ struct ipcdemo_list_args {
 #define IPCDEMO_REFUSED_UNSEEN		12	/* ENOTCONN: no call of @function came through */
 #define IPCDEMO_REFUSED_NOT_ARMED	13	/* EINVAL: the namespace is not enrolled */
 #define IPCDEMO_REFUSED_SEALED		14	/* EBUSY: it is sealed already */
+#define IPCDEMO_REFUSED_WITHOUT		15	/* EOPNOTSUPP: the module has no routes */
 
 /* struct ipcdemo_enroll_args.flags */
 #define IPCDEMO_SEAL_WITHOUT_IA32	1	/* SEAL: 32-bit programs cannot run here */
@@ -512,10 +513,10 @@ struct ipcdemo_route {
  *              IPCDEMO_ROUTE_SIZE_MAX; each element is cut to it or followed by zeros
  * @count: out: how many were written
  * @total: out: how many there are: at most IPCDEMO_ROUTES_MAX
- * @switched: in: IPCDEMO_ROUTES_AS_IS, _OFF or _ON; out: _OFF or _ON. Needs CAP_SYS_ADMIN
- *            unless it is 0. _OFF disarms all routes, whatever members there are: their
- *            calls go to the kernel until _ON. Fails with EOPNOTSUPP if the module was
- *            loaded without its parameter routes
+ * @switched: in: IPCDEMO_ROUTES_AS_IS, _OFF or _ON; out: _OFF, _ON or _WITHOUT. Needs
+ *            CAP_SYS_ADMIN unless it is 0. _OFF disarms the routes of all kinds, whatever
+ *            members there are: their calls go to the kernel until _ON. Fails with
+ *            EOPNOTSUPP if the module was loaded without its parameter routes
  * @reserved: must be zero
  */
 struct ipcdemo_routes_args {
@@ -531,6 +532,7 @@ struct ipcdemo_routes_args {
 #define IPCDEMO_ROUTES_AS_IS	0
 #define IPCDEMO_ROUTES_OFF	1
 #define IPCDEMO_ROUTES_ON	2
+#define IPCDEMO_ROUTES_WITHOUT	3	/* the module was loaded without routes: there are none */
 
 #define IPCDEMO_ROUTES_SIZE_VER0	32
 #define IPCDEMO_ROUTES_MAX		64

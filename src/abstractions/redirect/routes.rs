@@ -13,7 +13,6 @@ use crate::{
     abstractions::module::References,
     bindings, //
 };
-use core::mem;
 use kernel::{
     bindings::{ns_common, work_struct},
     ffi::{c_int, c_uint},
@@ -64,6 +63,7 @@ pub(crate) enum Switch {
 /// Why a namespace was not enrolled, or not for all kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
+    Without,
     Off,
     Lockdown,
     Tracer,
@@ -314,8 +314,10 @@ impl<S: NamespaceState> Routes<S> {
         state: impl FnOnce() -> S,
     ) -> Result<Enrolled, Refusal> {
         let mut table = self.members.lock();
-        if !matches!(table.inner().switch, Switch::OnDemand | Switch::Always) {
-            return Err(Reason::Off.into());
+        match table.inner().switch {
+            Switch::OnDemand | Switch::Always => (),
+            Switch::Off => return Err(Reason::Off.into()),
+            Switch::Absent => return Err(Reason::Without.into()),
         }
         if is_locked_down() {
             return Err(Reason::Lockdown.into());
@@ -522,12 +524,11 @@ impl<S: NamespaceState> Routes<S> {
         armed.map_err(|refusal| refusal.reason.errno())
     }
 
-    /// Whether routes are switched on.
-    pub(crate) fn is_on(&self) -> bool {
-        matches!(
-            self.members.lock().inner().switch,
-            Switch::OnDemand | Switch::Always
-        )
+    /// Returns when routes are armed now.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn switched(&self) -> Switch {
+        self.members.lock().inner().switch
     }
 
     /// Calls `f` with each route.
@@ -580,7 +581,7 @@ impl Reason {
     /// The error that a call fails with for this reason.
     pub(crate) fn errno(self) -> Error {
         match self {
-            Self::Off | Self::Tracer | Self::Absent => EOPNOTSUPP,
+            Self::Without | Self::Off | Self::Tracer | Self::Absent => EOPNOTSUPP,
             Self::Lockdown | Self::Capability => EPERM,
             Self::Initial
             | Self::Threads

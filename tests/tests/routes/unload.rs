@@ -102,7 +102,8 @@ serial! {
             assert!(text.contains("routes=1"), "{text}");
             let error = factory.switch_routes(true).unwrap_err();
             assert_eq!(Errno::from_io_error(&error), Some(Errno::OPNOTSUPP));
-            assert!(!factory.routes().unwrap().on);
+            let routes = factory.routes().unwrap();
+            assert!(!routes.on && !routes.loaded && routes.list.is_empty());
         });
         unload_at_last();
         load();

@@ -40,11 +40,13 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// The module was loaded without routes.
+    Without = IPCDEMO_REFUSED_WITHOUT;
     /// Routes are switched off.
     Off = IPCDEMO_REFUSED_OFF;
     /// The kernel is locked down.
     Lockdown = IPCDEMO_REFUSED_LOCKDOWN;
-    /// The kernel has no function tracer, or it is off.
+    /// The kernel has no function tracer, or it is broken.
     Tracer = IPCDEMO_REFUSED_TRACER;
     /// The caller has no CAP_SYS_ADMIN over the namespace.
     Capability = IPCDEMO_REFUSED_CAPABILITY;
@@ -86,10 +88,12 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let function = &self.function;
         match self.reason {
-            RefusalReason::Off => f.write_str(
-                "routes are off: load the module with routes=1, or switch them on with \
-                 `ipcdemo routes --on`",
-            ),
+            RefusalReason::Without => {
+                f.write_str("the module was loaded without routes: load it with routes=1")
+            }
+            RefusalReason::Off => {
+                f.write_str("routes are switched off: switch them on with `ipcdemo routes --on`")
+            }
             RefusalReason::Lockdown => f.write_str(
                 "the kernel is locked down, which forbids to redirect its functions: boot it \
                  without lockdown=confidentiality",
@@ -135,7 +139,7 @@ impl fmt::Display for Refusal {
                 f,
                 "no call of the kernel's {function} came through to the module: make each call \
                  once between the two steps, in a process that no filter of system calls keeps \
-                 from it"
+                 from it (`ipcdemo exec` is such a filter: `ipcdemo enroll -- ipcdemo exec -- …`)"
             ),
             RefusalReason::NotArmed => f.write_str(
                 "this IPC namespace is not enrolled: it takes the first step, \

@@ -95,6 +95,8 @@ pub struct Routes {
     pub list: Vec<Route>,
     /// Whether routes may be armed.
     pub on: bool,
+    /// Whether the module was loaded with routes. Without, there are none, and they cannot be switched on.
+    pub loaded: bool,
 }
 
 /// An IPC namespace whose tasks' calls the module answers. It pins the module.
@@ -130,7 +132,7 @@ impl Factory {
         self.call_routes(raw::IPCDEMO_ROUTES_AS_IS)
     }
 
-    /// Lets routes be armed, or disarms them all: members' calls then go to the kernel until routes
+    /// Lets routes be armed, or disarms those of all kinds: members' calls then go to the kernel until routes
     /// are switched on again. Needs CAP_SYS_ADMIN.
     pub fn switch_routes(&self, on: bool) -> io::Result<Routes> {
         self.call_routes(if on {
@@ -158,6 +160,7 @@ impl Factory {
                 .map(Route::from)
                 .collect(),
             on: args.switched == raw::IPCDEMO_ROUTES_ON,
+            loaded: args.switched != raw::IPCDEMO_ROUTES_WITHOUT,
         })
     }
 

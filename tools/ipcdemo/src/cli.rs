@@ -118,8 +118,9 @@ Examples:
     Enroll(Enroll),
     /// List the kernel's functions that the module answers for members, or switch them off
     #[command(after_help = "\
---off disarms them at once, whatever members there are: their calls go to the kernel, and what
-they have made before stays the module's.
+--off disarms the routes of all kinds at once, whatever members there are: their calls go to the
+kernel, and what they have made before stays the module's. Those that follow the births and ends of
+namespaces stay as long as there are members.
 
 Examples:
   ipcdemo routes
@@ -220,7 +221,7 @@ pub struct Routes {
     /// Let routes be armed
     #[arg(long, group = "switch")]
     on: bool,
-    /// Disarm all routes, and let none be armed
+    /// Disarm the routes of all kinds, and let none be armed
     #[arg(long, group = "switch")]
     off: bool,
     /// For programs: an object with the array of routes

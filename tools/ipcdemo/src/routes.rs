@@ -25,9 +25,13 @@ pub fn run(out: &mut impl Write, options: &cli::Routes) -> Result<(), Failure> {
         writeln!(out, "{}", json(&routes))?;
         return Ok(());
     }
+    if !routes.loaded {
+        eprintln!("the module was loaded without routes: load it with routes=1");
+        return Ok(());
+    }
     write!(out, "{}", table(&routes))?;
     if !routes.on {
-        eprintln!("routes are off: all calls go to the kernel");
+        eprintln!("routes are switched off: members' calls go to the kernel");
     }
     Ok(())
 }
@@ -73,7 +77,7 @@ fn json(routes: &Routes) -> serde_json::Value {
             })
         })
         .collect();
-    json!({ "on": routes.on, "routes": list })
+    json!({ "on": routes.on, "loaded": routes.loaded, "routes": list })
 }
 
 #[cfg(test)]
@@ -100,6 +104,7 @@ mod tests {
         Routes {
             list: vec![births, calls],
             on: true,
+            loaded: true,
         }
     }
 
