@@ -16,6 +16,12 @@
  * Redirections need the function tracer, whose handler gets the arguments, and
  * kprobes, which tell a function's address.
  */
+#ifdef CONFIG_FUNCTION_TRACER
+#define REDIRECT_ENTRY_SIZE	MCOUNT_INSN_SIZE
+#else
+#define REDIRECT_ENTRY_SIZE	0
+#endif
+
 struct redirect_hook {
 #if defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS) && defined(CONFIG_KPROBES)
 	struct ftrace_ops ops;

@@ -155,7 +155,7 @@ impl Hook {
             if *address != 0 {
                 // SAFETY: By the entry's invariants it is the function's own. The instruction there enters the tracer, which
                 // returns behind it.
-                unsafe { (entry.resolve)(*address + bindings::MCOUNT_INSN_SIZE as c_ulong) };
+                unsafe { (entry.resolve)(*address + bindings::REDIRECT_ENTRY_SIZE as c_ulong) };
             }
         }
     }
@@ -184,6 +184,10 @@ impl Hook {
 
     fn try_to_arm<S: NamespaceState>(&'static self, state: &mut State) -> Result<(), Failure> {
         let addresses = &mut state.addresses[..self.entries.len()];
+        // Without a tracer, or kprobes, none has an address.
+        if addresses.iter().all(|&address| address == 0) {
+            return Err(Failure::Tracer);
+        }
         if let Some(absent) = addresses.iter().position(|&address| address == 0) {
             return Err(Failure::Absent(self.entries[absent].name));
         }

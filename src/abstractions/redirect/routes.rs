@@ -263,7 +263,12 @@ impl<S: NamespaceState> Routes<S> {
         match armed {
             Ok(()) => Ok(started),
             Err(refusal) => {
-                pr_err!("no routes: {:?} {:?}\n", refusal.reason, refusal.function);
+                let function = refusal.function.and_then(|name| name.to_str().ok());
+                let function = function.unwrap_or("the kernel's functions");
+                pr_err!(
+                    "no routes: cannot redirect {function}: {:?}\n",
+                    refusal.reason
+                );
                 Err(refusal.reason.errno())
             }
         }
