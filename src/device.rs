@@ -204,7 +204,7 @@ struct Factory {
     tallies: AnonFiles,
     limits: Arc<Limits>,
     fifos: Arc<Fifos>,
-    /// What members' objects are made with.
+    /// The resources of members' objects.
     routed: Arc<routes::Resources>,
 }
 

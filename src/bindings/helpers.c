@@ -258,8 +258,8 @@ __helper int ipcdemo_helper_put_user_u64(u64 value, u64 __user *to)
 }
 
 /*
- * What the handler of a redirection calls is not traced: it would be called from within
- * its caller's own trampoline.
+ * The handler of a redirection calls these from within a trampoline of the tracer's, so
+ * they are not traced themselves.
  */
 __helper notrace unsigned long ipcdemo_helper_ftrace_argument(struct ftrace_regs *fregs,
 							      unsigned int n)

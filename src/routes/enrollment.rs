@@ -127,7 +127,7 @@ pub(crate) fn routes(ptr: &UserStructPtr) -> Result {
         return Err(EINVAL);
     }
     let array = UserArray::new(args.routes, args.route_size, IPCDEMO_ROUTE_SIZE_MAX)?;
-    // What cannot be told is not done.
+    // The switch is not thrown for a caller that cannot be told.
     ptr.write(&args)?;
     match args.switched {
         IPCDEMO_ROUTES_AS_IS => (),

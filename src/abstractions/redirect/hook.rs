@@ -99,7 +99,7 @@ pub(super) struct Hook {
 // SAFETY: The cells are the tracer's, or written while the hook is not armed, by the one owner of its `State`.
 unsafe impl Sync for Hook {}
 
-/// What of a hook changes. There is one for each hook.
+/// The part of a hook that changes. There is one for each hook.
 pub(super) struct State {
     pub(super) is_armed: bool,
     /// Why it could not be armed, and when that was. To find the reason takes a grace period for each function.

@@ -131,7 +131,7 @@ pub(super) struct Table<S, I> {
     inner: UnsafeCell<I>,
 }
 
-// SAFETY: What is not atomic is reached with the mutex held only. Records are shared, and dropped on any thread.
+// SAFETY: The fields that are not atomic are reached with the mutex held only. Records are shared, and dropped on any thread.
 unsafe impl<S: Send + Sync, I: Send> Sync for Table<S, I> {}
 
 impl<S, I> Table<S, I> {

@@ -29,7 +29,7 @@ const KINDS_MAX: usize = 16;
 /// each disarming waits for a grace period.
 const SETTLING_MS: c_uint = 1000;
 
-/// What the objects keep for each enrolled namespace.
+/// The state that the objects keep for each enrolled namespace.
 pub(crate) trait NamespaceState: Sized + Send + Sync + 'static {
     /// Makes the state of a namespace that a member of this one has made.
     ///
@@ -123,7 +123,7 @@ pub(crate) struct Enrollment {
     pub(crate) is_born: bool,
 }
 
-/// What the mutex guards beside the table of members.
+/// The state that the mutex guards beside the table of members.
 pub(super) struct Inner {
     switch: Switch,
     /// As the module was loaded.
@@ -163,7 +163,7 @@ pub(crate) struct Routes<S: 'static> {
 static ARE_STARTED: Atomic<bool> = Atomic::new(false);
 
 impl<S: NamespaceState> Routes<S> {
-    /// What membership itself needs, for every kind.
+    /// The functions that membership itself needs, for every kind.
     const OWN: &'static [Entry] = &[
         // SAFETY: `birth` has the original's signature, and calls it; it returns nothing.
         unsafe {
@@ -707,7 +707,7 @@ unsafe extern "C" fn crossing<S: NamespaceState>(
     nsset: *mut bindings::nsset,
     ns: *mut ns_common,
 ) -> c_int {
-    // First, so that a caller who may not join is told so. What it does to `nsset` is undone if this fails.
+    // First, so that a caller without the privilege is told so. The kernel undoes the change of `nsset` if this fails.
     // SAFETY: These are the arguments of the call.
     let result = unsafe { bindings::original_ipcns_install(nsset, ns) };
     if result != 0 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What in a kernel's image refers to a function: calls, jumps, and places that hold its address.
+//! The references to a function in a kernel's image: calls, jumps, and places that hold its address.
 //!
 //! Pointers are those of eight bytes in data, and constants in code. The image's tables of relative addresses
 //! (unwinding, alternatives, exception fixups) have no pointers by which anybody calls a function; an exported
@@ -101,7 +101,7 @@ impl Image {
         &self.symbols
     }
 
-    /// What refers to one of the functions.
+    /// The references to the functions.
     pub fn references(&self, function: &str) -> References {
         self.references.get(function).cloned().unwrap_or_default()
     }
@@ -198,7 +198,7 @@ impl Symbols {
             }
         }
         by_address.sort_unstable();
-        // What /proc/kallsyms shows to those who may not see addresses.
+        // /proc/kallsyms shows zeros to users who may not see addresses.
         if by_address.last().is_none_or(|(address, _)| *address == 0) {
             return Err("the symbols have no addresses".into());
         }

@@ -32,7 +32,7 @@ impl Kernel {
         option.is_none_or(|option| self.options.contains(option))
     }
 
-    /// What contradicts the table or the source, a sentence each.
+    /// The contradictions to the table or the source, a sentence each.
     pub fn judge(&self, rows: &[Row], sources: &BTreeMap<&String, Vec<Item>>) -> Vec<String> {
         let mut faults = Vec::new();
         // Else a call from another file may be inlined too, and the check of the source looks at one file.
@@ -154,7 +154,7 @@ impl Kernel {
         its.map(|(_, sites)| sites.calls + sites.pointers).sum()
     }
 
-    /// What was found, in all.
+    /// The number of references found.
     pub fn sum(&self, rows: &[Row]) -> String {
         let all: Vec<_> = rows
             .iter()
@@ -218,7 +218,7 @@ mod tests {
     const ROW: &str = "| `f` | `f.c` | `a`, `b` |\n";
     const SOURCE: &str = "int f(void)\n{\n\treturn 1;\n}\nint a(void)\n{\n\treturn f();\n}\n";
 
-    /// What is told of a kernel; the calls are from the first to the second.
+    /// The description of a kernel; the calls are from the first to the second.
     fn judge(symbols: &str, calls: &[(&str, &str)], row: &str, source: &str) -> String {
         let kernel = Kernel::new(Image::with(symbols, calls), "CONFIG_LTO_NONE=y\n");
         let file = "f.c".to_owned();

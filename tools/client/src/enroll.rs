@@ -76,7 +76,7 @@ reasons! {
 /// that says what to do about it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
-    /// What the system call failed with; 0 if other kinds are enrolled.
+    /// The error of the system call; 0 if other kinds are enrolled.
     pub errno: i32,
     /// Why.
     pub reason: RefusalReason,
@@ -164,7 +164,7 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// What is enrolled.
+/// The kinds that are enrolled, and why others are not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Enrolled {
     /// The kinds of calls that the module answers.
@@ -335,7 +335,7 @@ const CALLS: &[Calls] = &[Calls {
 ///
 /// # Safety
 ///
-/// What the call does must be of no concern to Rust.
+/// The call must have no effect on memory or descriptors that Rust knows of.
 unsafe fn call_ia32(number: u32) {
     // SAFETY: By the caller. The kernel may clear r8 to r11; rbx, which the compiler keeps to
     // itself, is put back.

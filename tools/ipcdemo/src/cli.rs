@@ -230,7 +230,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// What the switch is to be, if it is to change.
+    /// The switch's new position, if it is to change.
     pub fn switch(&self) -> Option<bool> {
         (self.on || self.off).then_some(self.on)
     }

@@ -37,12 +37,12 @@ pub fn run(out: &mut impl Write, options: &cli::List) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What `/proc` calls the IPC namespace of this inode number.
+/// The name under `/proc` of the IPC namespace with this inode number.
 fn link(inum: u32) -> String {
     format!("ipc:[{inum}]")
 }
 
-/// What keeps a namespace, so far as this user may see it.
+/// The tasks, descriptors and mounts that keep a namespace, so far as this user may see them.
 #[derive(Debug, Default)]
 struct Pins {
     /// Processes with a task in it.
@@ -59,7 +59,7 @@ struct Process {
     comm: String,
 }
 
-/// Of each namespace, by its link's text. What vanishes meanwhile is left out.
+/// The holders of each namespace, by its link's text. Those that vanish meanwhile are left out.
 fn pins() -> HashMap<String, Pins> {
     let mut pins: HashMap<String, Pins> = HashMap::new();
     for pid in numbers("/proc") {
@@ -106,7 +106,7 @@ fn ipc_link(path: &str) -> Option<String> {
     link.starts_with("ipc:[").then_some(link)
 }
 
-/// What a line of mountinfo mounts where, if that is an IPC namespace.
+/// The namespace that a line of mountinfo is about, and where it is mounted, if it is an IPC namespace.
 fn mount(line: &str) -> Option<(&str, &str)> {
     let mut fields = line.split(' ').skip(3);
     let (root, place) = (fields.next()?, fields.next()?);
