@@ -65,6 +65,8 @@ impl PerfectHash {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use proptest::prelude::*;
     use std::vec::Vec;

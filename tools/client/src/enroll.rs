@@ -416,7 +416,7 @@ mod tests {
             }
             .to_string()
         };
-        let all: Vec<_> = (0..=raw::IPCDEMO_REFUSED_SEALED).map(sentence).collect();
+        let all: Vec<_> = (0..=raw::IPCDEMO_REFUSED_WITHOUT).map(sentence).collect();
         for (reason, text) in all.iter().enumerate() {
             assert_eq!(
                 all.iter().filter(|other| *other == text).count(),
@@ -433,7 +433,7 @@ mod tests {
         ] {
             assert!(sentence(about).contains("some_function"));
         }
-        assert!(sentence(raw::IPCDEMO_REFUSED_SEALED + 1).contains("reason 15"));
+        assert!(sentence(raw::IPCDEMO_REFUSED_WITHOUT + 1).contains("reason 16"));
     }
 
     /// A child is waited for and its end is told, even if the caller ignores its children.
