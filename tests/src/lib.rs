@@ -66,51 +66,47 @@ macro_rules! serial {
 }
 
 /// Makes two tests of each function, `name::native` and `name::module`, each run by
-/// [`guarded`] or by what is named at the head.
+/// [`guarded`] or by the function that is named at the head.
 #[macro_export]
 macro_rules! differential {
-    ($(#[$attribute:meta])* fn $($rest:tt)*) => {
-        $crate::differential! { by $crate::guarded; $(#[$attribute])* fn $($rest)* }
+    (by $run:path; $($functions:tt)*) => {
+        $crate::by_subject! { [native = Native, module = Module] $run; $($functions)* }
     };
-    (
-        by $run:path;
-        $($(#[$attribute:meta])* fn $name:ident($subject:ident: Subject) $body:block)*
-    ) => {$(
-        $(#[$attribute])*
-        fn $name($subject: $crate::Subject) $body
-
-        mod $name {
-            #[test]
-            fn native() {
-                $run(|| super::$name($crate::Subject::Native));
-            }
-
-            #[test]
-            fn module() {
-                $run(|| super::$name($crate::Subject::Module));
-            }
-        }
-    )*};
+    ($($functions:tt)*) => {
+        $crate::differential! { by $crate::guarded; $($functions)* }
+    };
 }
 
 /// As [`differential!`], for a program that is a member: makes `name::routed` of each function.
 #[macro_export]
 macro_rules! routed {
-    ($(#[$attribute:meta])* fn $($rest:tt)*) => {
-        $crate::routed! { by $crate::guarded; $(#[$attribute])* fn $($rest)* }
+    (by $run:path; $($functions:tt)*) => {
+        $crate::by_subject! { [routed = Routed] $run; $($functions)* }
     };
+    ($($functions:tt)*) => {
+        $crate::routed! { by $crate::guarded; $($functions)* }
+    };
+}
+
+/// Makes a test of each function for each subject, which [`differential!`] and [`routed!`] name.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! by_subject {
+    (@tests $run:path, $name:ident, [$($test:ident = $variant:ident),*]) => {$(
+        #[test]
+        fn $test() {
+            $run(|| super::$name($crate::Subject::$variant));
+        }
+    )*};
     (
-        by $run:path;
+        $subjects:tt $run:path;
         $($(#[$attribute:meta])* fn $name:ident($subject:ident: Subject) $body:block)*
     ) => {$(
         $(#[$attribute])*
         fn $name($subject: $crate::Subject) $body
 
         mod $name {
-            #[test]
-            fn routed() {
-                $run(|| super::$name($crate::Subject::Routed));
-            }
+            $crate::by_subject! { @tests $run, $name, $subjects }
         }
     )*};
 }

@@ -18,7 +18,7 @@ use crate::{Child, Errno};
 ///
 /// # Panics
 ///
-/// If `body` does. What it says is on the standard error.
+/// If `body` does. Its message is on the standard error.
 pub fn forked(body: impl FnOnce()) {
     let child = start(body);
     assert_eq!(child.wait(), 0, "a child failed: see above");

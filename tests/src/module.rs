@@ -101,7 +101,7 @@ fn quietly<T>(has_routes: bool, body: impl FnOnce() -> T) -> T {
     if has_routes { patching(body) } else { body() }
 }
 
-/// What the module is loaded with: routes if those who started the tests loaded it with routes.
+/// The parameters that the module is loaded with: routes, if the tests began with a module that had them.
 fn parameters() -> &'static CStr {
     if has_routes_usually() {
         c"routes=2"

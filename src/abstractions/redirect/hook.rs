@@ -82,7 +82,6 @@ pub(super) enum Failure {
 }
 
 /// The functions of one kind, and their hook.
-///
 #[repr(C)]
 pub(super) struct Hook {
     /// The first field: the handler gets its address. The tracer's own from arming to disarming.
@@ -191,16 +190,13 @@ impl Hook {
         if let Some(absent) = addresses.iter().position(|&address| address == 0) {
             return Err(Failure::Absent(self.entries[absent].name));
         }
-        let mut keys = [0; PerfectHash::KEYS_MAX];
-        for (key, address) in keys.iter_mut().zip(&*addresses) {
-            *key = *address;
-        }
-        let keys = &keys[..addresses.len()];
         // The linker may have given two functions with the same code one address.
-        if let Some(second) = (1..keys.len()).find(|&at| keys[..at].contains(&keys[at])) {
+        if let Some(second) =
+            (1..addresses.len()).find(|&at| addresses[..at].contains(&addresses[at]))
+        {
             return Err(Failure::Absent(self.entries[second].name));
         }
-        let hash = PerfectHash::of(keys).ok_or(Failure::Tracer)?;
+        let hash = PerfectHash::of(addresses).ok_or(Failure::Tracer)?;
         // SAFETY: The hook is not armed, and no handler of a try that failed is left: no handler reads it.
         unsafe { *self.hash.get() = hash };
         match self.register::<S>(addresses) {
@@ -334,17 +330,19 @@ impl Hook {
             };
             Namespace::with_current(look).flatten().unwrap_or(false)
         };
-        let is_member = |namespace: Namespace<'_>| members.find(namespace, |_| ()).is_some();
         // SAFETY: The registers are those of the call.
         let argument = |n| unsafe { bindings::ftrace_argument(fregs, n) };
         match entry.decide {
             Decide::Member => current_has(self.kind),
-            // SAFETY: By the entry's invariants it is such a pointer, valid during the call.
-            Decide::Namespace => is_member(unsafe { Namespace::from_ptr(argument(0) as *const _) }),
+            Decide::Namespace => {
+                // SAFETY: By the entry's invariants it is such a pointer, valid during the call.
+                let of = unsafe { Namespace::from_ptr(argument(0) as *const _) };
+                members.has(of)
+            }
             Decide::Crossing => {
                 // SAFETY: By the entry's invariants it is such a pointer, valid during the call.
                 let to = unsafe { Namespace::from_common(argument(1) as *mut _) };
-                current_has(0) || is_member(to)
+                current_has(0) || members.has(to)
             }
         }
     }

@@ -158,6 +158,14 @@ impl<S, I> Table<S, I> {
         self.bucket(namespace.address()).load(Relaxed).is_null()
     }
 
+    /// Returns whether the namespace is a member.
+    ///
+    /// Context: any.
+    #[inline]
+    pub(super) fn has(&self, namespace: Namespace<'_>) -> bool {
+        self.find(namespace, |_| ()).is_some()
+    }
+
     /// Calls `f` with the namespace's record, if it is a member.
     ///
     /// Context: any. `f` runs with preemption off.

@@ -370,7 +370,7 @@ impl<S: NamespaceState> Routes<S> {
             Reason::Initial
         } else if !namespace.caller_is_capable() {
             Reason::Capability
-        } else if self.members.find(namespace, |_| ()).is_some() {
+        } else if self.members.has(namespace) {
             Reason::Twice
         } else if namespace::current_shares_memory() {
             Reason::Threads
@@ -714,10 +714,9 @@ unsafe extern "C" fn crossing<S: NamespaceState>(
         return result;
     }
     let members = S::routes().members();
-    let is_member = |namespace: Namespace<'_>| members.find(namespace, |_| ()).is_some();
     // SAFETY: By the function's own requirement it is that of an IPC namespace, which the caller's descriptor holds.
     let to = unsafe { Namespace::from_common(ns) };
-    if Namespace::with_current(is_member).unwrap_or(false) != is_member(to)
+    if Namespace::with_current(|from| members.has(from)).unwrap_or(false) != members.has(to)
         && namespace::current_shares_memory()
     {
         return EINVAL.to_errno();

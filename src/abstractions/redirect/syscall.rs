@@ -35,10 +35,7 @@ macro_rules! syscalls {
         $(
             #[doc = concat!("`", stringify!($original), "`.")]
             pub(crate) const $name: Syscall = Syscall {
-                name: match CStr::from_bytes_with_nul(concat!($function, "\0").as_bytes()) {
-                    Ok(name) => name,
-                    Err(_) => panic!(),
-                },
+                name: $function,
                 abi: Abi::$abi,
                 original: bindings::$original,
                 resolve: bindings::$resolve,
@@ -48,14 +45,14 @@ macro_rules! syscalls {
 }
 
 syscalls! {
-    EVENTFD: X64, "__x64_sys_eventfd", original___x64_sys_eventfd, resolve___x64_sys_eventfd;
-    EVENTFD2: X64, "__x64_sys_eventfd2", original___x64_sys_eventfd2, resolve___x64_sys_eventfd2;
+    EVENTFD: X64, c"__x64_sys_eventfd", original___x64_sys_eventfd, resolve___x64_sys_eventfd;
+    EVENTFD2: X64, c"__x64_sys_eventfd2", original___x64_sys_eventfd2, resolve___x64_sys_eventfd2;
 }
 
 #[cfg(CONFIG_IA32_EMULATION)]
 syscalls! {
-    EVENTFD_IA32: Ia32, "__ia32_sys_eventfd", original___ia32_sys_eventfd, resolve___ia32_sys_eventfd;
-    EVENTFD2_IA32: Ia32, "__ia32_sys_eventfd2", original___ia32_sys_eventfd2, resolve___ia32_sys_eventfd2;
+    EVENTFD_IA32: Ia32, c"__ia32_sys_eventfd", original___ia32_sys_eventfd, resolve___ia32_sys_eventfd;
+    EVENTFD2_IA32: Ia32, c"__ia32_sys_eventfd2", original___ia32_sys_eventfd2, resolve___ia32_sys_eventfd2;
 }
 
 /// The arguments of a call, as they are in the registers: of an `int` only the lower half counts.

@@ -2,22 +2,18 @@
 
 //! One pipe, several descriptors and processes.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
 use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::pipe::{bytes, fill, path, put, queued, take};
 use ipcdemo_tests::{
-    Child, Errno, Fd, PAGE, Signal, Sleeper, Subject, differential, killed, until,
+    Child, Errno, Fd, PAGE, Signal, Sleeper, Subject, differential, killed, receive_descriptor,
+    send_descriptor, until,
 };
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::dup;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{SpliceFlags, splice};
 
 differential! {
@@ -97,10 +93,10 @@ differential! {
     fn an_end_lives_in_a_socket(s: Subject) {
         let (reader, writer) = s.nonblocking_pipe();
         let (here, there) = sockets();
-        send(&here, writer.as_fd());
+        send_descriptor(&here, &writer);
         drop(writer);
         assert_eq!(take(&reader, 2), Err(Errno::AGAIN));
-        let writer = receive(&there);
+        let writer = receive_descriptor(&there, true);
         assert_eq!(put(&writer, b"a"), Ok(1));
         drop(writer);
         assert_eq!(take(&reader, 2).unwrap(), b"a");
@@ -112,7 +108,7 @@ differential! {
     fn an_end_dies_in_a_socket(s: Subject) {
         let (reader, writer) = s.pipe();
         let (here, there) = sockets();
-        send(&here, writer.as_fd());
+        send_descriptor(&here, &writer);
         drop(writer);
         let sleeper = Sleeper::taking(&reader, 2);
         drop((here, there));
@@ -261,29 +257,4 @@ differential! {
 fn sockets() -> (OwnedFd, OwnedFd) {
     let flags = SocketFlags::CLOEXEC;
     socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap()
-}
-
-fn send(socket: &OwnedFd, fd: BorrowedFd<'_>) {
-    let fds = [fd];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-    let data = [IoSlice::new(b"x")];
-    let sent = sendmsg(socket, &data, &mut control, SendFlags::empty());
-    assert_eq!(sent, Ok(1));
-}
-
-fn receive(socket: &OwnedFd) -> OwnedFd {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut data = [0];
-    let mut data = [IoSliceMut::new(&mut data)];
-    recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    control
-        .drain()
-        .find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        })
-        .expect("a descriptor arrives")
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::reasons;
 use crate::record::{Record, Setting, Side};
 
-/// What a bar is about: a ratio, most often.
+/// The subject of a bar: a ratio, most often.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Of {
     /// With the floor taken from both.

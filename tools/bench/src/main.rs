@@ -42,7 +42,7 @@ enum Command {
         /// What the plugin wrote
         #[arg(value_name = "COUNTS")]
         counts: PathBuf,
-        /// What the other plugin wrote of NOPs
+        /// The other plugin's output, of NOPs
         #[arg(value_name = "NOPS")]
         nops: PathBuf,
     },

@@ -17,7 +17,7 @@ use crate::measure::kit::Kit;
 use crate::measure::tasks::rest;
 use crate::record::{Setting, Side};
 
-/// What the task that makes the calls is.
+/// The standing of the task that makes the calls.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Caller {
     /// No member, and there is none.
@@ -118,7 +118,7 @@ struct Member {
     process: libc::pid_t,
     /// How many turns each round has.
     orders: File,
-    /// What each round took.
+    /// The time or instructions of each round.
     answers: File,
 }
 
@@ -171,7 +171,7 @@ impl Drop for Member {
     }
 }
 
-/// What the member does.
+/// The member's own loop.
 fn serve(
     factory: &Factory,
     mut orders: File,
