@@ -43,8 +43,8 @@ use crate::{
             fifo::Fifos,
             limits::{Account, Limits}, //
         },
-        product::{self, publish, Client, Product},
-        tally::Tally, //
+        product::{self, publish, Product},
+        tally::Tallies, //
     },
     routes, //
 };
@@ -100,7 +100,7 @@ macro_rules! products {
             fn make(&self, wanted: Request, args: &UserStructPtr) -> Option<Result> {
                 $(
                     if wanted == const { request($object::MAKE) } {
-                        return Some(self.make_one::<$object>(&self.factory.resources.$module, args));
+                        return Some($object::make(&self.factory.resources.$module, &self.account, args));
                     }
                 )*
                 None
@@ -175,9 +175,8 @@ impl_user_struct! {
 /// Answers a request.
 type Answer = fn(&Maker, &UserStructPtr) -> Result;
 
-/// The requests that make no object of the table, and their answers. A tally answers `IPCDEMO_IOC_TALLIED` only, and the
-/// factory answers all others.
-const OTHERS: [(u32, Answer); 10] = [
+/// The requests that make no object of the table, and their answers.
+const OTHERS: [(u32, Answer); 9] = [
     (IPCDEMO_IOC_MKFIFO, |maker, args| {
         maker.factory.fifos.make(args)
     }),
@@ -188,10 +187,9 @@ const OTHERS: [(u32, Answer); 10] = [
         maker.factory.limits.tell(args)
     }),
     (IPCDEMO_IOC_TALLY, Maker::make_tally),
-    (IPCDEMO_IOC_TALLIED, Maker::tell_tally),
     (IPCDEMO_IOC_LIST, |_, args| list(args)),
     (IPCDEMO_IOC_ARM, |maker, args| {
-        routes::arm(&maker.factory.routed, args)
+        routes::arm(&maker.factory.routed, None, args)
     }),
     (IPCDEMO_IOC_SEAL, |_, args| routes::seal(args)),
     (IPCDEMO_IOC_ROUTES, |_, args| routes::routes(args)),
@@ -215,10 +213,10 @@ impl Factory {
     fn new(limits: Arc<Limits>) -> Result<Arc<Self>> {
         let factory = Self {
             fifos: Fifos::new(&limits)?,
-            limits,
             resources: Resources::open()?,
             tallies: AnonFiles::new(c"[ipcdemo-tally]")?,
-            routed: routes::Resources::open()?,
+            routed: routes::Resources::open(&limits)?,
+            limits,
         };
         Ok(Arc::new(factory, GFP_KERNEL)?)
     }
@@ -228,50 +226,28 @@ impl misc_node::Node for Arc<Factory> {
     type File = Maker;
 
     fn open(&self) -> Result<Arc<Maker>> {
-        Maker::new(self, None)
-    }
-}
-
-/// The object behind each open file of the factory or of a tally.
-struct Maker {
-    factory: Arc<Factory>,
-    client: Client,
-}
-
-impl Maker {
-    fn new(factory: &Arc<Factory>, tally: Option<Arc<Tally>>) -> Result<Arc<Self>> {
-        let maker = Self {
-            factory: factory.clone(),
-            client: Client {
-                account: Account::open(&factory.limits)?,
-                tally,
-            },
+        let maker = Maker {
+            factory: self.clone(),
+            account: Account::open(&self.limits)?,
         };
         Ok(Arc::new(maker, GFP_KERNEL_ACCOUNT)?)
     }
+}
 
-    #[inline(always)]
-    fn make_one<T: Product>(&self, resources: &T::Resources, args: &UserStructPtr) -> Result {
-        if !T::TALLIED && self.client.tally.is_some() {
-            return Err(ENOTTY);
-        }
-        T::make(resources, &self.client, args)
-    }
+/// The object behind each open file of the factory.
+struct Maker {
+    factory: Arc<Factory>,
+    /// That of the user who opened it.
+    account: Account,
+}
 
-    /// Answers every other request to the factory, or to a tally.
+impl Maker {
+    /// Answers the requests that make no object of the table.
     #[cold]
     #[inline(never)]
     fn manage(&self, wanted: Request, args: &UserStructPtr) -> Result {
-        let of_a_tally = wanted == const { request(IPCDEMO_IOC_TALLIED) };
-        let mut others = OTHERS.iter().filter(|(cmd, _)| request(*cmd) == wanted);
-        match others.next() {
-            Some((_, answer)) if of_a_tally == self.client.tally.is_some() => answer(self, args),
-            _ => Err(ENOTTY),
-        }
-    }
-
-    fn tell_tally(&self, args: &UserStructPtr) -> Result {
-        self.client.tally.as_ref().ok_or(ENOTTY)?.tell(args)
+        let answer = OTHERS.iter().find(|(cmd, _)| request(*cmd) == wanted);
+        answer.ok_or(ENOTTY)?.1(self, args)
     }
 
     fn make_tally(&self, ptr: &UserStructPtr) -> Result {
@@ -280,8 +256,12 @@ impl Maker {
             return Err(EINVAL);
         }
         let create = || {
-            let tallier = Self::new(&self.factory, Some(Tally::new()?))?;
-            self.factory.tallies.create(tallier, 0)
+            let file = TallyFile {
+                routed: self.factory.routed.clone(),
+                tallies: Tallies::new()?,
+            };
+            let file = Arc::new(file, GFP_KERNEL_ACCOUNT)?;
+            self.factory.tallies.create(file, 0)
         };
         publish(args.flags, create, |fd| {
             ptr.write(&ipcdemo_tally_args { fd, ..args })
@@ -299,6 +279,29 @@ impl FileOperations for Maker {
         match self.make(request, &args) {
             Some(made) => made?,
             None => self.manage(request, &args)?,
+        }
+        Ok(0)
+    }
+}
+
+/// The object behind a tally's file.
+struct TallyFile {
+    routed: Arc<routes::Resources>,
+    tallies: Arc<Tallies>,
+}
+
+#[vtable]
+impl FileOperations for TallyFile {
+    const SEEK: Seek = Seek::Ignored;
+
+    fn ioctl(&self, _file: &LocalFile, cmd: u32, arg: usize) -> Result<isize> {
+        let (wanted, args) = UserStructPtr::of_ioctl(cmd, arg);
+        if wanted == const { request(IPCDEMO_IOC_ARM) } {
+            routes::arm(&self.routed, Some(&self.tallies), &args)?;
+        } else if wanted == const { request(IPCDEMO_IOC_TALLIED) } {
+            self.tallies.tell(&args)?;
+        } else {
+            return Err(ENOTTY);
         }
         Ok(0)
     }

@@ -16,6 +16,16 @@ pub(super) fn as_ptr() -> *mut kernel::bindings::module {
     this_module::<LocalModule>().as_ptr()
 }
 
+/// Returns whether an object is one of the module's statics.
+///
+/// Context: any.
+///
+/// C: `within_module_core`.
+pub(super) fn owns<T>(object: *const T) -> bool {
+    // SAFETY: The module is valid while its code runs. The address is only looked at.
+    unsafe { crate::bindings::within_module(object.cast(), as_ptr()) }
+}
+
 /// Returns whether the module is loaded: its init has succeeded, and nobody removes it.
 ///
 /// A module whose init fails is freed, whatever files were opened on it meanwhile. So nothing may be opened before.

@@ -320,6 +320,11 @@ __helper bool ipcdemo_helper_ipc_ns_is_initial(const struct ipc_namespace *ns)
 	return ns == &init_ipc_ns;
 }
 
+__helper notrace bool ipcdemo_helper_within_module(const void *address, const struct module *module)
+{
+	return within_module_core((unsigned long)address, module);
+}
+
 __helper notrace void ipcdemo_helper_preempt_disable_notrace(void)
 {
 	preempt_disable_notrace();

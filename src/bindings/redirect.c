@@ -147,6 +147,43 @@ DEFINE_ORIGINAL_SYSCALL(__x64_sys_eventfd2)
 DEFINE_ORIGINAL_SYSCALL(__ia32_sys_eventfd)
 DEFINE_ORIGINAL_SYSCALL(__ia32_sys_eventfd2)
 
+typedef int (*original_pipe_files_t)(struct file **res, int flags);
+typedef long (*original_pipe_fcntl_t)(struct file *file, unsigned int cmd, unsigned int arg);
+
+static int unresolved_pipe_files(struct file **res, int flags)
+{
+	return -EINVAL;
+}
+
+DEFINE_STATIC_CALL(ipcdemo_call_create_pipe_files, unresolved_pipe_files);
+
+void ipcdemo_helper_resolve_create_pipe_files(unsigned long address)
+{
+	static_call_update(ipcdemo_call_create_pipe_files, (original_pipe_files_t)address);
+}
+
+int ipcdemo_helper_original_create_pipe_files(struct file **res, int flags)
+{
+	return static_call(ipcdemo_call_create_pipe_files)(res, flags);
+}
+
+static long unresolved_pipe_fcntl(struct file *file, unsigned int cmd, unsigned int arg)
+{
+	return -EINVAL;
+}
+
+DEFINE_STATIC_CALL(ipcdemo_call_pipe_fcntl, unresolved_pipe_fcntl);
+
+void ipcdemo_helper_resolve_pipe_fcntl(unsigned long address)
+{
+	static_call_update(ipcdemo_call_pipe_fcntl, (original_pipe_fcntl_t)address);
+}
+
+long ipcdemo_helper_original_pipe_fcntl(struct file *file, unsigned int cmd, unsigned int arg)
+{
+	return static_call(ipcdemo_call_pipe_fcntl)(file, cmd, arg);
+}
+
 static void unresolved_ns(struct ipc_namespace *ns)
 {
 }

@@ -69,6 +69,11 @@ DECLARE_ORIGINAL_SYSCALL(__x64_sys_eventfd2);
 DECLARE_ORIGINAL_SYSCALL(__ia32_sys_eventfd);
 DECLARE_ORIGINAL_SYSCALL(__ia32_sys_eventfd2);
 
+int ipcdemo_helper_original_create_pipe_files(struct file **res, int flags);
+void ipcdemo_helper_resolve_create_pipe_files(unsigned long address);
+long ipcdemo_helper_original_pipe_fcntl(struct file *file, unsigned int cmd, unsigned int arg);
+void ipcdemo_helper_resolve_pipe_fcntl(unsigned long address);
+
 void ipcdemo_helper_original_shm_init_ns(struct ipc_namespace *ns);
 void ipcdemo_helper_resolve_shm_init_ns(unsigned long address);
 void ipcdemo_helper_original_shm_exit_ns(struct ipc_namespace *ns);
@@ -101,6 +106,7 @@ struct ipc_namespace *ipcdemo_helper_to_ipc_ns(struct ns_common *ns);
 u64 ipcdemo_helper_ipc_ns_id(const struct ipc_namespace *ns);
 u32 ipcdemo_helper_ipc_ns_inum(const struct ipc_namespace *ns);
 bool ipcdemo_helper_ipc_ns_is_initial(const struct ipc_namespace *ns);
+bool ipcdemo_helper_within_module(const void *address, const struct module *module);
 void ipcdemo_helper_preempt_disable_notrace(void);
 void ipcdemo_helper_preempt_enable_notrace(void);
 

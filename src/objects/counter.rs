@@ -26,8 +26,9 @@ use crate::{
         IPCDEMO_NONBLOCK, IPCDEMO_WAITERS_COUNTED,
     },
     objects::{
-        product::{self, publish, Client, Product},
-        tally::Tally,
+        pipe::limits::Account,
+        product::{publish, tell_id, Product},
+        tally::{Tallies, Tally},
     }, //
 };
 use kernel::{
@@ -36,7 +37,6 @@ use kernel::{
     seq_file::SeqFile,
     seq_print,
     sync::{aref::ARef, Arc},
-    uaccess::{UserPtr, UserSlice}, //
 };
 use zerocopy::FromZeros;
 
@@ -81,7 +81,7 @@ impl Counter {
         count: u32,
         mode: Mode,
         open_flags: u32,
-        tally: &Arc<Tally>,
+        tally: Arc<Tally>,
     ) -> Result<ARef<File>> {
         let tallied = Tallied {
             counter: id_table::add(Self::new(count, mode, false)?)?,
@@ -93,17 +93,29 @@ impl Counter {
         Ok(file)
     }
 
-    /// Makes one as eventfd2(2) does, and returns its descriptor's number.
+    /// Makes one as eventfd2(2) does, and returns its descriptor's number. With `tallies`, its reads, writes and
+    /// wake-ups are added up there.
     ///
     /// Context: may sleep. Errors: `EINVAL` for unknown flags, `EMFILE`; as [`Counter::create`].
     ///
     /// C: `do_eventfd` in `fs/eventfd.c`.
-    pub(crate) fn eventfd(files: &AnonFiles, count: u32, flags: u32) -> Result<usize> {
+    pub(crate) fn eventfd(
+        files: &AnonFiles,
+        tallies: Option<&Tallies>,
+        count: u32,
+        flags: u32,
+    ) -> Result<usize> {
         let mode = mode_of(flags)?;
         let mut number = 0;
         publish(
             flags,
-            || Self::create(files, count, mode, flags),
+            || match tallies {
+                None => Self::create(files, count, mode, flags),
+                Some(tallies) => {
+                    let tally = tallies.of_caller(Self::KIND)?;
+                    Self::create_tallied(files, count, mode, flags, tally)
+                }
+            },
             |fd| {
                 number = fd as usize;
                 Ok(())
@@ -139,7 +151,6 @@ impl_user_struct!(ipcdemo_counter_args: IPCDEMO_COUNTER_SIZE_VER0);
 impl Product for Counter {
     const KIND: u32 = IPCDEMO_KIND_COUNTER;
     const MAKE: u32 = IPCDEMO_IOC_COUNTER;
-    const TALLIED: bool = true;
     type Resources = AnonFiles;
 
     fn open_resources() -> Result<AnonFiles> {
@@ -147,7 +158,7 @@ impl Product for Counter {
     }
 
     /// C: `do_eventfd` in `fs/eventfd.c`.
-    fn make(files: &AnonFiles, client: &Client, ptr: &UserStructPtr) -> Result {
+    fn make(files: &AnonFiles, _account: &Account, ptr: &UserStructPtr) -> Result {
         let args: ipcdemo_counter_args = ptr.read()?;
         let mode = mode_of(args.flags)?;
         if args.reserved != 0 {
@@ -156,10 +167,7 @@ impl Product for Counter {
         let (count, flags) = (args.initval, args.flags);
         publish(
             flags,
-            || match &client.tally {
-                None => Self::create(files, count, mode, flags),
-                Some(tally) => Self::create_tallied(files, count, mode, flags, tally),
-            },
+            || Self::create(files, count, mode, flags),
             |fd| ptr.write(&ipcdemo_counter_args { fd, ..args }),
         )
     }
@@ -365,11 +373,7 @@ impl FileOperations for Counter {
         if cmd != IPCDEMO_IOC_ID || self.shared {
             return Err(ENOTTY);
         }
-        let id = product::id::<Self>(self.id.get());
-        UserSlice::new(UserPtr::from_addr(arg), size_of_val(&id))
-            .writer()
-            .write(&id)?;
-        Ok(0)
+        tell_id::<Self>(self.id.get(), arg)
     }
 
     /// Tells the pollers that are left on the queue that this is the end, unless it is the shared counter.

@@ -20,7 +20,10 @@ use crate::{
         ipcdemo_null_args, ipcdemo_object, IPCDEMO_CLOEXEC, IPCDEMO_IOC_NULL, IPCDEMO_KIND_NULL,
         IPCDEMO_NONBLOCK, IPCDEMO_NULL_SIZE_VER0,
     },
-    objects::product::{publish, Client, Product}, //
+    objects::{
+        pipe::limits::Account,
+        product::{publish, Product}, //
+    },
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -115,7 +118,7 @@ impl Product for Null {
         AnonFiles::new(c"[ipcdemo-null]")
     }
 
-    fn make(files: &AnonFiles, _client: &Client, ptr: &UserStructPtr) -> Result {
+    fn make(files: &AnonFiles, _account: &Account, ptr: &UserStructPtr) -> Result {
         let args: ipcdemo_null_args = ptr.read()?;
         if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK) != 0 {
             return Err(EINVAL);

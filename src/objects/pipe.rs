@@ -54,6 +54,7 @@ use crate::{
         ipcdemo_pipe_args,
         FIONREAD,
         IPCDEMO_CLOEXEC,
+        IPCDEMO_IOC_ID,
         IPCDEMO_IOC_PIPE,
         IPCDEMO_IOC_PIPE_GET_SIZE,
         IPCDEMO_IOC_PIPE_SET_SIZE,
@@ -64,8 +65,8 @@ use crate::{
         IPCDEMO_WAITERS_COUNTED, //
     },
     objects::{
-        product::{Client, Product},
-        tally::Tally, //
+        product::{tell_id, Product},
+        tally::{Left, Tallies, Tally}, //
     },
 };
 use kernel::{
@@ -75,8 +76,6 @@ use kernel::{
         File, LocalFile,
     },
     prelude::*,
-    seq_file::SeqFile,
-    seq_print,
     sync::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
@@ -120,6 +119,8 @@ pub(crate) struct Pipe {
     is_noted: bool,
     /// A FIFO is not listed.
     id: Id,
+    /// The number of its inode, for the list.
+    inode: Atomic<u32>,
 }
 
 impl_in_table!(Pipe, id);
@@ -142,6 +143,33 @@ impl pseudo_fs::Kind for Inodes {
 const _: () = assert!(DEFAULT_PAGES <= OWN_SLOTS);
 
 impl Pipe {
+    /// Makes one as pipe2(2) does, and the two files on it: the end to read from, and the end to write to. With
+    /// `tallies`, what goes through it is added up there. Returns `None` if the kernel has to make it: a
+    /// notification pipe.
+    ///
+    /// Context: may sleep.
+    ///
+    /// Errors: `ENFILE`, for want of memory and if the user has too many pages in pipes, too; `ENOMEM`.
+    ///
+    /// C: `create_pipe_files`.
+    pub(crate) fn pipe2(
+        fs: &PseudoFs<Inodes>,
+        account: &Account,
+        tallies: Option<&Tallies>,
+        flags: u32,
+    ) -> Option<Result<(ARef<File>, ARef<File>)>> {
+        if flags & O_NOTIFICATION_PIPE != 0 {
+            // The sum is short by one if there is no memory for it: the program's pipe is not to fail for that.
+            let _ = tallies.map(|tallies| tallies.add_left(Self::KIND, Left::Notification));
+            return None;
+        }
+        let tally = tallies.map(|tallies| tallies.of_caller(Self::KIND));
+        Some(match tally.transpose() {
+            Ok(tally) => Self::create(fs, account, 0, flags, tally),
+            Err(_) => Err(ENFILE),
+        })
+    }
+
     /// Makes one, and the two files on it: the end to read from, and the end to write to. A `size` of 0 asks
     /// for what pipe2(2) would give. With a `tally`, what goes through it is added up there.
     ///
@@ -156,12 +184,12 @@ impl Pipe {
         account: &Account,
         size: u32,
         open_flags: u32,
-        tally: Option<&Arc<Tally>>,
+        tally: Option<Arc<Tally>>,
     ) -> Result<(ARef<File>, ARef<File>)> {
         let charge = account.charge().map_err(|_| ENFILE)?;
         let slots = charge.pages();
         let holders = Holders::new(2, charge);
-        let pipe = Self::new(holders, 1, slots, false, tally.cloned()).map_err(|_| ENFILE)?;
+        let pipe = Self::new(holders, 1, slots, false, tally.clone()).map_err(|_| ENFILE)?;
         if size != 0 {
             pipe.set_size(size)?;
         }
@@ -207,6 +235,7 @@ impl Pipe {
                 is_noted,
                 tally,
                 id: Id::new(),
+                inode: Atomic::new(0),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -223,12 +252,14 @@ impl Pipe {
 
 const _: () = assert!(IPCDEMO_PIPE_DIRECT == flags::O_DIRECT);
 
+/// The flag of pipe2(2) by which a program asks for a notification pipe: `include/linux/watch_queue.h`.
+const O_NOTIFICATION_PIPE: u32 = flags::O_EXCL;
+
 impl_user_struct!(ipcdemo_pipe_args: IPCDEMO_PIPE_SIZE_VER0);
 
 impl Product for Pipe {
     const KIND: u32 = IPCDEMO_KIND_PIPE;
     const MAKE: u32 = IPCDEMO_IOC_PIPE;
-    const TALLIED: bool = true;
     type Resources = PseudoFs<Inodes>;
 
     fn open_resources() -> Result<PseudoFs<Inodes>> {
@@ -238,18 +269,12 @@ impl Product for Pipe {
     /// As [`publish`](crate::objects::product::publish), for both ends.
     ///
     /// C: `do_pipe2` in `fs/pipe.c`.
-    fn make(fs: &PseudoFs<Inodes>, client: &Client, ptr: &UserStructPtr) -> Result {
+    fn make(fs: &PseudoFs<Inodes>, account: &Account, ptr: &UserStructPtr) -> Result {
         let args: ipcdemo_pipe_args = ptr.read()?;
         if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK | IPCDEMO_PIPE_DIRECT) != 0 {
             return Err(EINVAL);
         }
-        let (read_end, write_end) = Self::create(
-            fs,
-            &client.account,
-            args.size,
-            args.flags,
-            client.tally.as_ref(),
-        )?;
+        let (read_end, write_end) = Self::create(fs, account, args.size, args.flags, None)?;
         let fd_flags = args.flags & flags::O_CLOEXEC;
         let read_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
         let write_fd = FileDescriptorReservation::get_unused_fd_flags(fd_flags)?;
@@ -267,6 +292,7 @@ impl Product for Pipe {
         ipcdemo_object {
             value: self.ring.state().occupancy().into(),
             waiters: self.count_waiters() as u32,
+            inode: self.inode.load(Relaxed),
             ..FromZeros::new_zeroed()
         }
     }
@@ -445,14 +471,8 @@ impl FileOperations for Pipe {
             // As fcntl(2), which knows no more than 32 bits of it.
             IPCDEMO_IOC_PIPE_SET_SIZE => self.set_size(arg as u32),
             IPCDEMO_IOC_PIPE_GET_SIZE => Ok(self.size()),
+            IPCDEMO_IOC_ID if !self.is_fifo => tell_id::<Self>(self.id.get(), arg),
             _ => Err(ENOTTY),
-        }
-    }
-
-    /// One line more than the original has. The factory's list has the rest, for users who may open the factory.
-    fn show_fdinfo(&self, m: &SeqFile, _file: &LocalFile) {
-        if !self.is_fifo {
-            seq_print!(m, "pipe-id:\t{}\n", self.id.get());
         }
     }
 

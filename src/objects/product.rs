@@ -9,7 +9,7 @@ use crate::{
         vfs::user_struct::UserStructPtr, //
     },
     bindings::ipcdemo_object,
-    objects::{pipe::limits::Account, tally::Tally}, //
+    objects::pipe::limits::Account, //
 };
 use kernel::{
     fs::{
@@ -17,7 +17,8 @@ use kernel::{
         File, //
     },
     prelude::*,
-    sync::{aref::ARef, Arc}, //
+    sync::aref::ARef,
+    uaccess::{UserPtr, UserSlice}, //
 };
 
 /// A kind of object that the factory makes and lists.
@@ -28,9 +29,6 @@ pub(crate) trait Product: InStaticTable {
     /// The ioctl that asks for one.
     const MAKE: u32;
 
-    /// Whether a tally takes that ioctl, too.
-    const TALLIED: bool = false;
-
     /// The resources that all objects of the kind are made with.
     type Resources: Send + Sync + 'static;
 
@@ -40,10 +38,10 @@ pub(crate) trait Product: InStaticTable {
     fn open_resources() -> Result<Self::Resources>;
 
     /// Makes an object and publishes its descriptor, as `args` ask for. A failure leaves neither an object nor a
-    /// descriptor.
+    /// descriptor. `account` is the one that pays for its pages, most often.
     ///
     /// Context: may sleep.
-    fn make(resources: &Self::Resources, client: &Client, args: &UserStructPtr) -> Result;
+    fn make(resources: &Self::Resources, account: &Account, args: &UserStructPtr) -> Result;
 
     /// Returns the object's description; the caller fills in its id and its kind.
     ///
@@ -56,12 +54,15 @@ pub(crate) fn id<T: Product>(number: u32) -> u64 {
     u64::from(T::KIND) << 32 | u64::from(number)
 }
 
-/// The account and the tally that objects are made for.
-pub(crate) struct Client {
-    /// The user who pays for their pages, most often.
-    pub(crate) account: Account,
-    /// Adds up the objects' bytes and wake-ups, if the request came through a tally.
-    pub(crate) tally: Option<Arc<Tally>>,
+/// Answers `IPCDEMO_IOC_ID`: writes the id of the object with this number to user memory.
+///
+/// Context: may sleep. Errors: `EFAULT`.
+pub(crate) fn tell_id<T: Product>(number: u32, to: usize) -> Result<isize> {
+    let id = id::<T>(number);
+    UserSlice::new(UserPtr::from_addr(to), size_of_val(&id))
+        .writer()
+        .write(&id)?;
+    Ok(0)
 }
 
 /// Publishes the file that `create` makes as a descriptor, in two steps. The first does all that can fail, and

@@ -1,28 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A tally: sums of the bytes and wake-ups of the objects that were made for it.
+//! Tallies: sums of the bytes and wake-ups of the objects that a tree of processes makes.
 //!
-//! Not of the cards: the originals have none. `ipcdemo exec --report` asks for one to report how its objects were
-//! used. Objects that were made without one do not count, and take no time for it.
+//! Not of the cards: the originals have none. `ipcdemo exec --report` enrolls its namespace with a [`Tallies`] to report
+//! which objects were made, and how they were used. Objects that were made without one do not count, and take no time for it.
 
 use crate::{
     abstractions::{
-        vfs::user_struct::{impl_user_struct, UserStructPtr},
+        task::current_name,
+        vfs::user_struct::{impl_user_struct, UserArray, UserStructPtr},
         wait_queue::{Locked, WaitQueue, Wake},
     },
-    bindings::{ipcdemo_tallied_args, IPCDEMO_TALLIED_SIZE_VER0}, //
+    bindings::{
+        ipcdemo_sums, ipcdemo_tallied_args, IPCDEMO_LEFT_NOT, IPCDEMO_LEFT_NOTIFICATION,
+        IPCDEMO_OBJECT_SIZE_MAX, IPCDEMO_SUMS_MAX, IPCDEMO_TALLIED_SIZE_VER0,
+    }, //
 };
 use kernel::{
+    new_mutex,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc, //
+        Arc,
+        Mutex, //
     },
 };
 
 impl_user_struct!(ipcdemo_tallied_args: IPCDEMO_TALLIED_SIZE_VER0);
 
-/// The sums. Each is exact by itself; at one moment they may be some calls apart.
+/// The sums of some objects. Each is exact by itself; at one moment they may be some calls apart.
 #[derive(Default)]
 pub(crate) struct Tally {
     objects: Sum,
@@ -51,13 +57,6 @@ impl Sum {
 }
 
 impl Tally {
-    /// Makes one with nothing in it.
-    ///
-    /// Context: may sleep. Errors: `ENOMEM`.
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        Ok(Arc::new(Self::default(), GFP_KERNEL_ACCOUNT)?)
-    }
-
     /// An object was made.
     pub(crate) fn add_object(&self) {
         self.objects.add(1);
@@ -88,17 +87,123 @@ impl Tally {
         self.woken.add(report.woken.into());
         report.walked
     }
+}
 
-    /// Writes the sums to the caller's struct.
+/// Whether the module made the objects of a row, and why not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Left {
+    /// The module made them.
+    Not = IPCDEMO_LEFT_NOT,
+    /// They are notification pipes, for `watch_queue`: the kernel made them.
+    Notification = IPCDEMO_LEFT_NOTIFICATION,
+}
+
+/// A tally, and the objects that it is of.
+struct Row {
+    kind: u32,
+    left: Left,
+    /// The name of the threads that made them; empty in the row of all names that have none of their own.
+    comm: [u8; 16],
+    tally: Arc<Tally>,
+}
+
+/// The tallies of a tree of processes: one for each kind of objects and each name of their makers.
+#[pin_data]
+pub(crate) struct Tallies {
+    /// In the order of their first calls.
+    #[pin]
+    rows: Mutex<KVec<Row>>,
+}
+
+impl Tallies {
+    /// Makes some with nothing in them.
     ///
-    /// Context: may sleep. Errors: those of [`UserStructPtr`].
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                rows <- new_mutex!(KVec::new(), "Tallies::rows"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// Returns the tally of the objects of `kind` that the calling thread makes.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn of_caller(&self, kind: u32) -> Result<Arc<Tally>> {
+        self.row(kind, Left::Not)
+    }
+
+    /// Counts a call of the calling thread that is left to the kernel.
+    ///
+    /// Context: may sleep. Errors: `ENOMEM`.
+    pub(crate) fn add_left(&self, kind: u32, why: Left) -> Result {
+        self.row(kind, why)?.add_object();
+        Ok(())
+    }
+
+    fn row(&self, kind: u32, left: Left) -> Result<Arc<Tally>> {
+        let mut comm = current_name();
+        let mut rows = self.rows.lock();
+        // The last places are for the rows of all other names.
+        if rows.len() >= IPCDEMO_SUMS_MAX as usize
+            && !rows.iter().any(|row| row.is_of(kind, left, &comm))
+        {
+            comm = [0; 16];
+        }
+        if let Some(row) = rows.iter().find(|row| row.is_of(kind, left, &comm)) {
+            return Ok(row.tally.clone());
+        }
+        let tally = Arc::new(Tally::default(), GFP_KERNEL_ACCOUNT)?;
+        let row = Row {
+            kind,
+            left,
+            comm,
+            tally: tally.clone(),
+        };
+        rows.push(row, GFP_KERNEL_ACCOUNT)?;
+        Ok(tally)
+    }
+
+    /// Writes the sums to the caller's array.
+    ///
+    /// Context: may sleep. Errors: `EINVAL` for a bad size, `ENOMEM`; those of [`UserStructPtr`].
     pub(crate) fn tell(&self, ptr: &UserStructPtr) -> Result {
-        let _: ipcdemo_tallied_args = ptr.read()?;
-        ptr.write(&ipcdemo_tallied_args {
-            objects: self.objects.get(),
-            read: self.read.get(),
-            written: self.written.get(),
-            woken: self.woken.get(),
-        })
+        let mut args: ipcdemo_tallied_args = ptr.read()?;
+        if args.capacity == 0 {
+            return Err(EINVAL);
+        }
+        let array = UserArray::new(args.sums, args.sums_size, IPCDEMO_OBJECT_SIZE_MAX)?;
+        let mut sums = KVec::new();
+        {
+            let rows = self.rows.lock();
+            args.total = rows.len() as u32;
+            for row in rows.iter().take(args.capacity as usize) {
+                sums.push(row.sums(), GFP_KERNEL)?;
+            }
+        }
+        array.write(&sums)?;
+        args.count = sums.len() as u32;
+        ptr.write(&args)
+    }
+}
+
+impl Row {
+    fn is_of(&self, kind: u32, left: Left, comm: &[u8; 16]) -> bool {
+        self.kind == kind && self.left == left && self.comm == *comm
+    }
+
+    fn sums(&self) -> ipcdemo_sums {
+        ipcdemo_sums {
+            kind: self.kind,
+            left: self.left as u32,
+            comm: self.comm.map(|byte| byte as c_char),
+            objects: self.tally.objects.get(),
+            read: self.tally.read.get(),
+            written: self.tally.written.get(),
+            woken: self.tally.woken.get(),
+        }
     }
 }

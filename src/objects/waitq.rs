@@ -69,7 +69,10 @@ use crate::{
         IPCDEMO_WAKE_SYNC,
         IPCDEMO_WOKEN, //
     },
-    objects::product::{publish, Client, Product}, //
+    objects::{
+        pipe::limits::Account,
+        product::{publish, Product}, //
+    },
 };
 use kernel::{
     fs::{File, LocalFile},
@@ -148,7 +151,7 @@ impl Product for Waitq {
         AnonFiles::new(c"[ipcdemo-waitq]")
     }
 
-    fn make(files: &AnonFiles, _client: &Client, ptr: &UserStructPtr) -> Result {
+    fn make(files: &AnonFiles, _account: &Account, ptr: &UserStructPtr) -> Result {
         let args: ipcdemo_waitq_args = ptr.read()?;
         if args.flags & !(IPCDEMO_CLOEXEC | IPCDEMO_NONBLOCK) != 0 {
             return Err(EINVAL);

@@ -10,8 +10,12 @@ use crate::{
         vfs::user_struct::{impl_user_struct, UserArray, UserStructPtr},
     },
     bindings::*,
+    objects::{pipe::limits::Account, tally::Tallies},
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::{atomic::Atomic, Arc},
+};
 use zerocopy::FromZeros;
 
 impl_user_struct! {
@@ -20,10 +24,14 @@ impl_user_struct! {
     ipcdemo_routes_args: IPCDEMO_ROUTES_SIZE_VER0,
 }
 
-/// Enrolls the caller's IPC namespace.
+/// Enrolls the caller's IPC namespace. With `tallies`, its objects are counted there.
 ///
 /// Context: may sleep.
-pub(crate) fn arm(resources: &Arc<Resources>, ptr: &UserStructPtr) -> Result {
+pub(crate) fn arm(
+    resources: &Arc<Resources>,
+    tallies: Option<&Arc<Tallies>>,
+    ptr: &UserStructPtr,
+) -> Result {
     let args: ipcdemo_enroll_args = ptr.read()?;
     let kinds = kinds_wanted(&args)?;
     if args.flags != 0 {
@@ -31,8 +39,12 @@ pub(crate) fn arm(resources: &Arc<Resources>, ptr: &UserStructPtr) -> Result {
     }
     // A fresh namespace can be enrolled once: what could not be told is not begun.
     ptr.write(&args)?;
+    let account = Account::open(&resources.limits)?;
     let state = || Namespace {
         resources: resources.clone(),
+        account,
+        tallies: tallies.cloned(),
+        is_sealed: Atomic::new(false),
     };
     tell(ptr, args, ROUTES.enroll(kinds, state))
 }

@@ -23,12 +23,21 @@ pub(super) const ENTRIES: &[Entry] = &[
 
 /// Answers `eventfd(count)`.
 fn eventfd(namespace: &Namespace, args: &Args) -> Result<usize> {
-    Counter::eventfd(&namespace.resources.eventfds, args.uint(0), 0)
+    create(namespace, args.uint(0), 0)
 }
 
 /// Answers `eventfd2(count, flags)`.
 fn eventfd2(namespace: &Namespace, args: &Args) -> Result<usize> {
-    Counter::eventfd(&namespace.resources.eventfds, args.uint(0), args.uint(1))
+    create(namespace, args.uint(0), args.uint(1))
+}
+
+fn create(namespace: &Namespace, count: u32, flags: u32) -> Result<usize> {
+    Counter::eventfd(
+        &namespace.resources.eventfds,
+        namespace.tallies(),
+        count,
+        flags,
+    )
 }
 
 /// Makes answers out of functions: one for each ABI.

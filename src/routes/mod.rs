@@ -8,23 +8,43 @@
 
 mod enrollment;
 mod eventfd;
+mod pipe;
 
 pub(crate) use enrollment::{arm, namespaces, routes, seal};
 
 use crate::{
     abstractions::{
         redirect::routes::{Kind, NamespaceState, Routes, Started, Switch},
-        vfs::anon_file::AnonFiles,
+        vfs::{anon_file::AnonFiles, pseudo_fs::PseudoFs},
     },
-    bindings::{IPCDEMO_KIND_COUNTER, IPCDEMO_ROUTED_KINDS}, //
+    bindings::{IPCDEMO_KIND_COUNTER, IPCDEMO_KIND_PIPE, IPCDEMO_ROUTED_KINDS},
+    objects::{
+        pipe::{
+            limits::{Account, Limits},
+            Inodes, //
+        },
+        tally::Tallies, //
+    },
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, //
+    },
+};
 
 /// The kinds that are routed.
-const KINDS: &[Kind] = &[Kind {
-    bit: 1 << IPCDEMO_KIND_COUNTER,
-    entries: eventfd::ENTRIES,
-}];
+const KINDS: &[Kind] = &[
+    Kind {
+        bit: 1 << IPCDEMO_KIND_COUNTER,
+        entries: eventfd::ENTRIES,
+    },
+    Kind {
+        bit: 1 << IPCDEMO_KIND_PIPE,
+        entries: pipe::ENTRIES,
+    },
+];
 
 static ROUTES: Routes<Namespace> = Routes::new(KINDS);
 
@@ -44,15 +64,19 @@ const _: () = {
 /// The objects' resources for members.
 pub(crate) struct Resources {
     eventfds: AnonFiles,
+    pipes: PseudoFs<Inodes>,
+    limits: Arc<Limits>,
 }
 
 impl Resources {
     /// Makes them, once, when the module is loaded.
     ///
     /// Context: may sleep. Errors: `ENOMEM`, `ENFILE`.
-    pub(crate) fn open() -> Result<Arc<Self>> {
+    pub(crate) fn open(limits: &Arc<Limits>) -> Result<Arc<Self>> {
         let resources = Self {
             eventfds: AnonFiles::new(c"[eventfd]")?,
+            pipes: PseudoFs::mount()?,
+            limits: limits.clone(),
         };
         Ok(Arc::new(resources, GFP_KERNEL)?)
     }
@@ -61,13 +85,35 @@ impl Resources {
 /// The state of an enrolled namespace.
 pub(crate) struct Namespace {
     resources: Arc<Resources>,
+    /// That of the user who enrolled it, or the namespace that it was born to.
+    account: Account,
+    /// Where the objects that are made in it are counted, if they are.
+    tallies: Option<Arc<Tallies>>,
+    /// Whether it is sealed, so that calls are no proving calls any more, which are not counted.
+    is_sealed: Atomic<bool>,
+}
+
+impl Namespace {
+    /// Returns where objects are counted, if they are.
+    #[inline]
+    fn tallies(&self) -> Option<&Tallies> {
+        let tallies = self.tallies.as_deref()?;
+        self.is_sealed.load(Relaxed).then_some(tallies)
+    }
 }
 
 impl NamespaceState for Namespace {
     fn child(&self) -> Self {
         Self {
             resources: self.resources.clone(),
+            account: self.account.clone(),
+            tallies: self.tallies.clone(),
+            is_sealed: Atomic::new(self.is_sealed.load(Relaxed)),
         }
+    }
+
+    fn sealed(&self) {
+        self.is_sealed.store(true, Relaxed);
     }
 
     fn routes() -> &'static Routes<Self> {

@@ -132,9 +132,10 @@ struct ipcdemo_fifo_args {
  * @fd: out: the new descriptor
  * @flags: IPCDEMO_CLOEXEC
  *
- * The descriptor takes IPCDEMO_IOC_COUNTER and IPCDEMO_IOC_PIPE as the factory
- * does. What goes through the objects that they make is added up in the tally,
- * for as long as they live; IPCDEMO_IOC_TALLIED tells the sums.
+ * The descriptor takes IPCDEMO_IOC_ARM as the factory does. The objects that the
+ * members of that namespace make, and those of the namespaces that they make, are
+ * counted in the tally, for as long as they live, but for those made before IPCDEMO_IOC_SEAL.
+ * IPCDEMO_IOC_TALLIED tells the sums.
  */
 struct ipcdemo_tally_args {
 	__s32 fd;
@@ -143,23 +144,53 @@ struct ipcdemo_tally_args {
 
 #define IPCDEMO_TALLY_SIZE_VER0	8
 
+/* struct ipcdemo_sums.left */
+#define IPCDEMO_LEFT_NOT		0	/* the module made the objects */
+#define IPCDEMO_LEFT_NOTIFICATION	1	/* the kernel made notification pipes */
+
 /**
- * struct ipcdemo_tallied_args - what a tally's sums are
- * @objects: out: how many objects were made
- * @read: out: how many bytes were read from them, or moved out of them
- * @written: out: how many bytes were written to them
- * @woken: out: how many sleepers, polls and epoll items a read or a write woke
+ * struct ipcdemo_sums - a tally's sums for one kind of objects and one name of their makers
+ * @kind: IPCDEMO_KIND_*
+ * @left: IPCDEMO_LEFT_*: why the calls were left to the kernel
+ * @comm: the name of the threads that made the calls, NUL-terminated. Beyond
+ *        IPCDEMO_SUMS_MAX names all others have one row, with an empty name
+ * @objects: how many objects were made
+ * @read: how many bytes were read from them, or moved out of them
+ * @written: how many bytes were written to them
+ * @woken: how many sleepers, polls and epoll items a read or a write woke
  *
- * Each sum is exact; together they may be some calls apart.
+ * Each sum is exact; together they may be some calls apart. What goes through the
+ * kernel's objects is not known.
  */
-struct ipcdemo_tallied_args {
+struct ipcdemo_sums {
+	__u32 kind;
+	__u32 left;
+	char comm[16];
 	__u64 objects;
 	__u64 read;
 	__u64 written;
 	__u64 woken;
 };
 
-#define IPCDEMO_TALLIED_SIZE_VER0	32
+/**
+ * struct ipcdemo_tallied_args - tell a tally's sums, in the order of their first calls
+ * @sums: a user pointer to an array of struct ipcdemo_sums
+ * @capacity: how many of them fit there, at least 1
+ * @sums_size: sizeof(struct ipcdemo_sums) as the caller knows it, up to
+ *             IPCDEMO_OBJECT_SIZE_MAX; each element is cut to it or followed by zeros
+ * @count: out: how many were written
+ * @total: out: how many there are
+ */
+struct ipcdemo_tallied_args {
+	__u64 sums;
+	__u32 capacity;
+	__u32 sums_size;
+	__u32 count;
+	__u32 total;
+};
+
+#define IPCDEMO_TALLIED_SIZE_VER0	24
+#define IPCDEMO_SUMS_MAX		256
 
 /* struct ipcdemo_pipe_limits_args.set */
 #define IPCDEMO_LIMIT_MAX_SIZE		0x01
@@ -381,15 +412,14 @@ struct ipcdemo_waiters_args {
  * struct ipcdemo_object - one live object, as IPCDEMO_IOC_LIST tells of it
  * @id: unique among live objects: the kind in the upper half, and in the lower
  *      half the number that /proc/PID/fdinfo shows as eventfd-id (counter),
- *      null-id, waitq-id or pipe-id. A number is used again only after the highest was
- *      reached.
+ *      null-id or waitq-id. A number is used again only after the highest was reached.
  * @value: counter: its count; wait queue: its word; pipe: how many buffers hold
  *         something; null object: 0
  * @kind: IPCDEMO_KIND_*
  * @flags: the object's own flags (IPCDEMO_COUNTER_SEMAPHORE)
  * @waiters: entries on its wait queues: sleeping tasks, pollers, epoll items; counted
  *           up to IPCDEMO_WAITERS_COUNTED, which stands for as many or more
- * @reserved: zero
+ * @inode: pipe: the number that /proc/PID/fd shows, after "pipe:"; others: 0
  *
  * Who holds an object is not told here: /proc/PID/fd and fdinfo tell it, to
  * those who may know. The shared nodes under /dev are not listed.
@@ -400,7 +430,7 @@ struct ipcdemo_object {
 	__u32 kind;
 	__u32 flags;
 	__u32 waiters;
-	__u32 reserved;
+	__u32 inode;
 };
 
 /**
@@ -433,7 +463,7 @@ struct ipcdemo_list_args {
  * Routes: for the tasks of an enrolled IPC namespace, the module answers the kernel's own
  * system calls. A set of kinds has the bit 1 << IPCDEMO_KIND_* for each; these can be enrolled.
  */
-#define IPCDEMO_ROUTED_KINDS	0x4	/* IPCDEMO_KIND_COUNTER */
+#define IPCDEMO_ROUTED_KINDS	0x14	/* IPCDEMO_KIND_COUNTER, IPCDEMO_KIND_PIPE */
 
 /* struct ipcdemo_enroll_args.reason */
 #define IPCDEMO_REFUSED_OFF		1	/* EOPNOTSUPP: routes are switched off */
@@ -601,16 +631,16 @@ struct ipcdemo_namespaces_args {
 
 /*
  * Of a pipe's or FIFO's descriptor: F_SETPIPE_SZ and F_GETPIPE_SZ of fcntl(2),
- * which know the kernel's own pipes only. The first takes the capacity itself as
- * its argument, not a pointer; both return the capacity.
+ * which know the kernel's own pipes only while no namespace is enrolled for pipes. The
+ * first takes the capacity itself as its argument, not a pointer; both return the capacity.
  */
 #define IPCDEMO_IOC_PIPE_SET_SIZE	_IO(IPCDEMO_IOC_MAGIC, 0x30)
 #define IPCDEMO_IOC_PIPE_GET_SIZE	_IO(IPCDEMO_IOC_MAGIC, 0x31)
 
 /*
- * Of a counter's descriptor: its id, as IPCDEMO_IOC_LIST tells it. A counter that eventfd(2)
- * made for a member is called anon_inode:[eventfd] under /proc, as the kernel's own are, and their
- * numbers are of another count: this request, which those refuse with ENOTTY, tells them apart.
+ * Of a counter's or a pipe's descriptor: its id, as IPCDEMO_IOC_LIST tells it. One that
+ * eventfd(2) or pipe(2) made for a member is named under /proc as the kernel's own are: this
+ * request, which those refuse with ENOTTY, tells them apart. A FIFO refuses it, too.
  */
 #define IPCDEMO_IOC_ID		_IOR(IPCDEMO_IOC_MAGIC, 0x38, __u64)
 

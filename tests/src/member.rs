@@ -65,7 +65,7 @@ pub fn start_member(body: impl FnOnce()) -> Child {
 /// If a kind is refused.
 pub fn become_member() {
     let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
-    let enrolled = enroll(&factory, Kinds::empty()).unwrap_or_else(|error| panic!("{error}"));
+    let enrolled = enroll(&factory, Kinds::empty(), None).unwrap_or_else(|error| panic!("{error}"));
     let all = Enrolled {
         kinds: Kinds::all(),
         refused: None,

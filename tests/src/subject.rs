@@ -79,7 +79,7 @@ impl Subject {
             },
             Self::Routed => {
                 let fd = native(initval, flags)?;
-                let id = Object::id_of_counter(&fd).unwrap();
+                let id = Object::id_of(&fd).unwrap();
                 assert!(id.is_some(), "the module did not answer");
                 Ok(fd)
             }

@@ -21,7 +21,7 @@ serial! {
         lock_down();
         forked(|| {
             let factory = Factory::open().unwrap_or_else(|error| panic!("{error}"));
-            let Err(Refused(refusal)) = enroll(&factory, Kinds::empty()) else {
+            let Err(Refused(refusal)) = enroll(&factory, Kinds::empty(), None) else {
                 panic!("it is not refused");
             };
             assert_eq!(refusal.reason, RefusalReason::Lockdown, "{refusal}");

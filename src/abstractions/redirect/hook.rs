@@ -7,7 +7,7 @@
 
 use super::{counts, namespace::Namespace, routes::NamespaceState};
 use crate::{
-    abstractions::module::References,
+    abstractions::module::{self, References},
     algorithms::perfect_hash::PerfectHash,
     bindings, //
 };
@@ -28,6 +28,8 @@ pub(super) enum Decide {
     Namespace,
     /// The caller's namespace is a member, or that of the second argument, a `struct ns_common *`.
     Crossing,
+    /// The first argument, a `struct file *`, has operations of this module. A member whose namespace has the kind is noted, too.
+    FileIsOurs,
 }
 
 /// A function of the kernel, and its answer.
@@ -343,6 +345,15 @@ impl Hook {
                 // SAFETY: By the entry's invariants it is such a pointer, valid during the call.
                 let to = unsafe { Namespace::from_common(argument(1) as *mut _) };
                 current_has(0) || members.has(to)
+            }
+            Decide::FileIsOurs => {
+                let file = argument(0) as *const kernel::bindings::file;
+                // SAFETY: By the entry's invariants it is such a pointer, of an open file.
+                let is_ours = module::owns(unsafe { (*file).f_op });
+                if is_ours {
+                    current_has(self.kind);
+                }
+                is_ours
             }
         }
     }

@@ -7,6 +7,7 @@
 //! original's place and returns to the original's caller. `docs/routes.md` draws it. The rules:
 //!
 //! - The decision is data ([`hook::Decide`]): a handler must not sleep, and a closure could.
+//! - **A call on a file of this module's is pinned by the file**, which holds a reference to the module and which its caller keeps open.
 //! - **A call of a member is pinned by its namespace**: each record of a [`members::Member`] holds a reference to the
 //!   module, and the caller's namespace outlives the call. The reference is given back only after disarming
 //!   succeeded. [`routes::Started`] ends with `synchronize_rcu_tasks`, for tasks that were preempted in an answer's last
@@ -22,5 +23,6 @@ mod counts;
 mod hook;
 pub(crate) mod members;
 mod namespace;
+pub(crate) mod pipe;
 pub(crate) mod routes;
 pub(crate) mod syscall;

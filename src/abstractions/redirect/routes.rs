@@ -36,6 +36,11 @@ pub(crate) trait NamespaceState: Sized + Send + Sync + 'static {
     /// Context: may sleep.
     fn child(&self) -> Self;
 
+    /// The namespace was sealed: its proving calls are over.
+    ///
+    /// Context: with a mutex held and preemption off.
+    fn sealed(&self);
+
     /// The routes of namespaces with this state.
     fn routes() -> &'static Routes<Self>;
 }
@@ -339,7 +344,9 @@ impl<S: NamespaceState> Routes<S> {
             }
             match self.arm(&mut table, |kind| kind == hook.kind) {
                 Ok(()) => enrolled.kinds |= hook.kind,
-                Err(refusal) => enrolled.refusal = Some(refusal),
+                Err(refusal) => {
+                    enrolled.refusal.get_or_insert(refusal);
+                }
             }
         }
         self.log(table.inner());
@@ -423,7 +430,7 @@ impl<S: NamespaceState> Routes<S> {
                 });
                 if let Some((_, entry)) = unseen {
                     enrolled.kinds &= !hook.kind;
-                    enrolled.refusal = Some(Refusal {
+                    enrolled.refusal.get_or_insert(Refusal {
                         reason: Reason::Unseen,
                         function: Some(entry.name),
                     });
@@ -434,6 +441,7 @@ impl<S: NamespaceState> Routes<S> {
                 Some(refusal) if enrolled.kinds == 0 => Err(refusal),
                 _ => {
                     member.sealed.store(true, Relaxed);
+                    member.state.sealed();
                     Ok(enrolled)
                 }
             }

@@ -25,6 +25,9 @@ pub(crate) trait Openable: FileOperations {
     /// with a `release`.
     const DIRECT: bool = false;
 
+    /// Called once, before any file is there, with the number of the inode that was made for the object.
+    fn placed(&self, _inode: u32) {}
+
     /// Called for each open(2), on the object that is behind the inode. May sleep for as long as it
     /// takes. An error refuses the open, and `release` is not called then.
     fn open(&self, opening: &Opening<'_>) -> Result;

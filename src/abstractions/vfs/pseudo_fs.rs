@@ -335,6 +335,8 @@ fn new_inode<K: Kind, H: Holder<Object: Openable>>(
         return Err(ENOENT);
     }
     // SAFETY: The inode is valid, and nobody else uses it yet.
+    object.placed(unsafe { (*raw).i_ino } as u32);
+    // SAFETY: As above.
     unsafe {
         (*raw).__bindgen_anon_3.i_fop = InodeVtable::<H>::file_operations();
         (*raw).i_private = object.into_foreign();

@@ -41,6 +41,11 @@ pub(super) type Holders = holders::Holders<Charge>;
 impl Openable for Pipe {
     const DIRECT: bool = true;
 
+    #[inline]
+    fn placed(&self, inode: u32) {
+        self.inode.store(inode, Relaxed);
+    }
+
     /// C: `fifo_open`.
     fn open(&self, opening: &Opening<'_>) -> Result {
         holders::join(self)?;

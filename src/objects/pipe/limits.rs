@@ -62,7 +62,7 @@ struct User {
     limits: Arc<Limits>,
     /// More come only while there is an account, or some already.
     pages: Atomic<u64>,
-    /// How many [`Account`]s there are. More come only under the lock of `users`.
+    /// How many [`Account`]s there are. The first comes only under the lock of `users`.
     accounts: Atomic<u32>,
 }
 
@@ -145,7 +145,7 @@ impl Account {
         }
     }
 
-    /// Called with the lock of the users held.
+    /// Called with the lock of the users held, or with another account of the user open.
     fn of(user: Arc<User>) -> Self {
         user.accounts.add(1, Relaxed);
         Self(user)
@@ -189,6 +189,13 @@ impl Account {
             return Err(ENOMEM);
         }
         Ok(charge)
+    }
+}
+
+impl Clone for Account {
+    fn clone(&self) -> Self {
+        // This account keeps the user on the list, so that no lock is needed.
+        Self::of(self.0.clone())
     }
 }
 

@@ -25,12 +25,6 @@ serial! {
             let ends = open().pipe(0, PipeFlags::CLOEXEC).unwrap();
             drop(ends);
         });
-        check("a pipe of a tally", || {
-            let tally = open().tally().unwrap();
-            let ends = tally.pipe(0, PipeFlags::CLOEXEC).unwrap();
-            drop(tally);
-            drop(ends);
-        });
         check("a FIFO", || drop(both_ends()));
         check("the shared counter", || drop(Counter::open_shared(false)));
     }

@@ -3,8 +3,7 @@
 //! What the kernel's pipe has no equal of: the requests that make and limit ours, and
 //! what can be seen of it.
 
-use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use ipcdemo_client::{
     Factory, Fifo, Kind, Object, PipeFlags, PipeLimits, PipeLimitsChange, PipeReader, PipeWriter,
@@ -184,10 +183,10 @@ fn a_count_of_waiters_has_an_end() {
 
 /// A FIFO has no number, and its fdinfo is the kernel's.
 #[test]
-fn a_fifo_has_no_number() {
+fn a_fifo_has_no_id() {
     together(|| {
         let fifo = open_file(Fifo::PATH, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        assert_eq!(own_lines(&Fd::new(fifo)), [""; 0]);
+        assert_eq!(Object::id_of(fifo).unwrap(), None);
     });
 }
 
@@ -197,7 +196,10 @@ fn it_is_listed() {
     together(|| {
         let factory = open();
         let ((reader, writer), (other, _other_writer)) = (MODULE.pipe(), MODULE.pipe());
-        assert_ne!(number(&reader), number(&other));
+        assert_ne!(
+            Object::id_of(&reader).unwrap(),
+            Object::id_of(&other).unwrap()
+        );
         let object = listed(&factory, &reader).unwrap();
         assert_eq!(Some(object), listed(&factory, &writer));
         assert_eq!(
@@ -506,27 +508,9 @@ fn send_to(factory: &Factory, request: u32, address: Address<'_>) -> Result<i32,
     unsafe { ioctl(factory, request, address) }
 }
 
-/// The lines of `/proc/self/fdinfo` that are the pipe's own.
-fn own_lines(end: &Fd) -> Vec<String> {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", end.as_raw_fd())).unwrap();
-    let is_own = |line: &&str| line.starts_with("pipe-");
-    info.lines().filter(is_own).map(str::to_owned).collect()
-}
-
-/// A pipe's number, which is all that its fdinfo tells of it.
-fn number(end: &Fd) -> u32 {
-    let lines = own_lines(end);
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    let number = lines[0].strip_prefix("pipe-id:\t").unwrap();
-    number.parse().unwrap()
-}
-
 /// What the factory tells of a pipe.
 fn listed(factory: &Factory, end: &Fd) -> Option<Object> {
-    let number = number(end);
+    let id = Object::id_of(end).unwrap();
     let objects = factory.list().unwrap();
-    let mut ours = objects
-        .into_iter()
-        .filter(|object| object.kind == Kind::Pipe && object.number() == number);
-    ours.next()
+    objects.into_iter().find(|object| Some(object.id) == id)
 }

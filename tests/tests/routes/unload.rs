@@ -97,7 +97,7 @@ serial! {
         load_with(c"");
         forked(|| {
             let factory = crate::open();
-            let error = ipcdemo_client::enroll(&factory, ipcdemo_client::Kinds::empty());
+            let error = ipcdemo_client::enroll(&factory, ipcdemo_client::Kinds::empty(), None);
             let text = error.unwrap_err().to_string();
             assert!(text.contains("routes=1"), "{text}");
             let error = factory.switch_routes(true).unwrap_err();

@@ -4,9 +4,10 @@
 
 use std::arch::asm;
 use std::error::Error;
-use std::ffi::{c_int, c_long};
+use std::ffi::c_int;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use bitflags::bitflags;
 
 use crate::waitq::text;
-use crate::{Factory, Kinds, raw};
+use crate::{Factory, Kinds, Tally, factory, raw};
 
 /// Makes [`RefusalReason`] of the reasons in the interface.
 macro_rules! reasons {
@@ -186,34 +187,40 @@ impl Factory {
     /// Enrolls the caller's IPC namespace, which has to be fresh: from now on the module answers
     /// the calls of its tasks. No kinds stand for all.
     pub fn arm(&self, kinds: Kinds) -> Result<Enrolled, Refusal> {
-        self.step(raw::IPCDEMO_IOC_ARM, kinds, 0)
+        step(self.as_fd(), raw::IPCDEMO_IOC_ARM, kinds, 0)
     }
 
     /// Ends the enrollment of those kinds of which a call was not seen to come through since
     /// [`Factory::arm`]. No kinds stand for all.
     pub fn seal(&self, kinds: Kinds, flags: SealFlags) -> Result<Enrolled, Refusal> {
-        self.step(raw::IPCDEMO_IOC_SEAL, kinds, flags.bits())
+        step(self.as_fd(), raw::IPCDEMO_IOC_SEAL, kinds, flags.bits())
     }
+}
 
-    fn step(&self, request: u32, kinds: Kinds, flags: u32) -> Result<Enrolled, Refusal> {
-        let mut args = raw::ipcdemo_enroll_args {
-            kinds: kinds.bits(),
-            flags,
-            ..Default::default()
-        };
-        let result = self.call(request, &mut args);
-        let refusal = |errno| Refusal {
-            errno,
-            reason: args.reason.into(),
-            function: text(&args.function),
-        };
-        match result {
-            Ok(()) => Ok(Enrolled {
-                kinds: Kinds::from_bits_retain(args.kinds),
-                refused: (args.reason != 0).then(|| refusal(0)),
-            }),
-            Err(error) => Err(refusal(error.raw_os_error().unwrap_or_default())),
-        }
+/// Asks the factory or a tally for one of the two steps.
+pub(crate) fn step(
+    fd: BorrowedFd<'_>,
+    request: u32,
+    kinds: Kinds,
+    flags: u32,
+) -> Result<Enrolled, Refusal> {
+    let mut args = raw::ipcdemo_enroll_args {
+        kinds: kinds.bits(),
+        flags,
+        ..Default::default()
+    };
+    let result = factory::call(fd, request, &mut args);
+    let refusal = |errno| Refusal {
+        errno,
+        reason: args.reason.into(),
+        function: text(&args.function),
+    };
+    match result {
+        Ok(()) => Ok(Enrolled {
+            kinds: Kinds::from_bits_retain(args.kinds),
+            refused: (args.reason != 0).then(|| refusal(0)),
+        }),
+        Err(error) => Err(refusal(error.raw_os_error().unwrap_or_default())),
     }
 }
 
@@ -259,15 +266,23 @@ impl From<Refusal> for EnrollError {
 
 /// Gives this process an IPC namespace of its own and enrolls it: the module then answers the
 /// calls of these kinds (of all, if there is none) that this process makes, and the programs that
-/// it starts or becomes. The process must have a single thread.
+/// it starts or becomes. The process must have a single thread. With a tally, the objects are counted
+/// there.
 ///
 /// After an error the process may be in the new namespace, and even be a member. It should end.
-pub fn enroll(factory: &Factory, kinds: Kinds) -> Result<Enrolled, EnrollError> {
+pub fn enroll(
+    factory: &Factory,
+    kinds: Kinds,
+    tally: Option<&Tally>,
+) -> Result<Enrolled, EnrollError> {
     // SAFETY: It takes no pointer, and no memory depends on the IPC namespace.
     if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
         return Err(EnrollError::Namespace(io::Error::last_os_error()));
     }
-    let armed = arm_own(factory, kinds)?;
+    let armed = arm_own(|| match tally {
+        None => factory.arm(kinds),
+        Some(tally) => tally.arm(kinds),
+    })?;
     let flags = prove(armed.kinds).map_err(EnrollError::Proof)?;
     let sealed = factory.seal(armed.kinds, flags)?;
     Ok(Enrolled {
@@ -279,16 +294,16 @@ pub fn enroll(factory: &Factory, kinds: Kinds) -> Result<Enrolled, EnrollError> 
 
 /// Arms a namespace that this process has just made, so that nobody means to share it: a monitor that
 /// looks at `/proc/PID/ns/ipc` holds it for as long as that takes, and is waited for.
-fn arm_own(factory: &Factory, kinds: Kinds) -> Result<Enrolled, Refusal> {
+fn arm_own(arm: impl Fn() -> Result<Enrolled, Refusal>) -> Result<Enrolled, Refusal> {
     const TRIES: u32 = 200;
     const PAUSE: Duration = Duration::from_millis(1);
     for _ in 1..TRIES {
-        match factory.arm(kinds) {
+        match arm() {
             Err(refusal) if refusal.reason == RefusalReason::Shared => thread::sleep(PAUSE),
             outcome => return outcome,
         }
     }
-    factory.arm(kinds)
+    arm()
 }
 
 /// Makes each call of `kinds` once by each entry, in child processes, and tells what
@@ -296,9 +311,8 @@ fn arm_own(factory: &Factory, kinds: Kinds) -> Result<Enrolled, Refusal> {
 pub fn prove(kinds: Kinds) -> io::Result<SealFlags> {
     let calls = || CALLS.iter().filter(|calls| kinds.contains(calls.kinds));
     in_child(|| {
-        for &call in calls().flat_map(|calls| calls.native) {
-            // SAFETY: `CALLS` has no call that a pointer or another thread matters to.
-            unsafe { libc::syscall(call, 0, 0) };
+        for calls in calls() {
+            (calls.native)();
         }
     })?;
     let status = in_child(|| {
@@ -317,19 +331,48 @@ pub fn prove(kinds: Kinds) -> io::Result<SealFlags> {
     })
 }
 
-/// The calls that are routed for some kinds. Each does no harm with zeros for arguments.
+/// The calls that are routed for some kinds.
 struct Calls {
     kinds: Kinds,
-    native: &'static [c_long],
+    /// Makes them in a child process, whose descriptors nobody needs.
+    native: fn(),
+    /// Those of the 32-bit table that have entries of their own. Each does no harm with zeros for arguments.
     ia32: &'static [u32],
 }
 
-const CALLS: &[Calls] = &[Calls {
-    kinds: Kinds::COUNTER,
-    native: &[libc::SYS_eventfd, libc::SYS_eventfd2],
-    // eventfd and eventfd2 of the 32-bit table.
-    ia32: &[323, 328],
-}];
+const CALLS: &[Calls] = &[
+    Calls {
+        kinds: Kinds::COUNTER,
+        native: call_eventfd,
+        // eventfd and eventfd2.
+        ia32: &[323, 328],
+    },
+    Calls {
+        kinds: Kinds::PIPE,
+        native: call_pipe,
+        ia32: &[],
+    },
+];
+
+fn call_eventfd() {
+    // SAFETY: They take numbers.
+    unsafe {
+        libc::syscall(libc::SYS_eventfd, 0);
+        libc::syscall(libc::SYS_eventfd2, 0, 0);
+    }
+}
+
+fn call_pipe() {
+    let mut fds = [-1; 2];
+    // SAFETY: pipe2 writes two numbers; the others take numbers. All descriptors may be taken: two have
+    // to be free.
+    unsafe {
+        libc::syscall(libc::SYS_close, 0);
+        libc::syscall(libc::SYS_close, 1);
+        libc::syscall(libc::SYS_pipe2, fds.as_mut_ptr(), 0);
+        libc::syscall(libc::SYS_fcntl, fds[0], libc::F_GETPIPE_SZ);
+    }
+}
 
 /// A system call by the entry of 32-bit programs, with zeros for arguments.
 ///

@@ -124,7 +124,7 @@ impl Factory {
     }
 }
 
-/// Makes a counter, by the factory or by a tally.
+/// Makes a counter, by the factory.
 pub(crate) fn counter(
     maker: BorrowedFd<'_>,
     initval: u32,
@@ -141,7 +141,7 @@ pub(crate) fn counter(
     Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }.into())
 }
 
-/// Makes a pipe, by the factory or by a tally.
+/// Makes a pipe, by the factory.
 pub(crate) fn pipe(
     maker: BorrowedFd<'_>,
     size: u32,

@@ -35,7 +35,7 @@ pub use null::{Null, NullFlags};
 pub use object::{Kind, Object};
 pub use pipe::{PipeFlags, PipeLimits, PipeLimitsChange, PipeReader, PipeWriter};
 pub use routes::{Kinds, Namespace, Route, RouteState, Routes};
-pub use tally::{Sums, Tally};
+pub use tally::{Left, Sums, Tally};
 pub use waitq::{
     Keys, Listing, PassedOn, Reason, Receipt, StoppedBy, WaitOptions, Waiter, WaiterKind, Waitq,
     WaitqFlags, WakeOptions, WakeReceipt, monotonic,

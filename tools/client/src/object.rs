@@ -7,9 +7,9 @@ use std::os::fd::AsFd;
 use crate::{factory, raw};
 
 /// Makes [`Kind`] of the kinds, each with its number in the interface, its name, and the field of
-/// `/proc/PID/fdinfo` that tells an object's number among its kind.
+/// `/proc/PID/fdinfo` that tells an object's number among its kind, if there is one.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $number:ident, $name:literal, $field:literal;)*) => {
+    ($($(#[$doc:meta])* $kind:ident = $number:ident, $name:literal $(, $field:literal)?;)*) => {
         /// What sort of object it is.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum Kind {
@@ -20,7 +20,7 @@ macro_rules! kinds {
 
         impl Kind {
             /// The fields of `/proc/PID/fdinfo` that tell an [`Object::number`], by kind.
-            pub const NUMBER_FIELDS: &[&str] = &[$($field,)*];
+            pub const NUMBER_FIELDS: &[&str] = &[$($($field,)?)*];
         }
 
         impl fmt::Display for Kind {
@@ -51,7 +51,7 @@ kinds! {
     /// A wait queue.
     Waitq = IPCDEMO_KIND_WAITQ, "waitq", "waitq-id";
     /// A pipe.
-    Pipe = IPCDEMO_KIND_PIPE, "pipe", "pipe-id";
+    Pipe = IPCDEMO_KIND_PIPE, "pipe";
 }
 
 /// A live object, as the factory tells of it.
@@ -69,15 +69,17 @@ pub struct Object {
     /// How many entries are on its wait queues: sleepers, pollers, epoll items. The module counts no
     /// further than [`Object::WAITERS_COUNTED`].
     pub waiters: u32,
+    /// The number that `/proc/PID/fd` shows of a pipe, as `pipe:[NUMBER]`; 0 for others.
+    pub inode: u32,
 }
 
 impl Object {
     /// So many [`waiters`](Object::waiters) stand for as many or more.
     pub const WAITERS_COUNTED: u32 = raw::IPCDEMO_WAITERS_COUNTED;
 
-    /// The id of the counter behind a descriptor; none if that is no counter of the module's. Their
-    /// names under `/proc` do not tell: one that eventfd(2) made for a member has the kernel's.
-    pub fn id_of_counter(fd: impl AsFd) -> io::Result<Option<u64>> {
+    /// The id of the counter or pipe behind a descriptor; none if that is none of the module's. Their
+    /// names under `/proc` do not tell: one that was made for a member has the kernel's.
+    pub fn id_of(fd: impl AsFd) -> io::Result<Option<u64>> {
         let mut id = 0;
         match factory::call(fd.as_fd(), raw::IPCDEMO_IOC_ID, &mut id) {
             Ok(()) => Ok(Some(id)),
@@ -87,7 +89,7 @@ impl Object {
     }
 
     /// Its number among its kind, which `/proc/PID/fdinfo` shows in one of
-    /// [`Kind::NUMBER_FIELDS`].
+    /// [`Kind::NUMBER_FIELDS`], unless it is a pipe's.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.id as u32
@@ -102,6 +104,7 @@ impl From<&raw::ipcdemo_object> for Object {
             value: object.value,
             flags: object.flags,
             waiters: object.waiters,
+            inode: object.inode,
         }
     }
 }
@@ -114,9 +117,9 @@ mod tests {
 
     /// The kernel's own have no id of ours.
     #[test]
-    fn a_native_eventfd_is_no_counter() {
+    fn a_native_eventfd_has_no_id() {
         // SAFETY: It takes no pointer, and the descriptor is new.
         let native = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
-        assert_eq!(Object::id_of_counter(&native).unwrap(), None);
+        assert_eq!(Object::id_of(&native).unwrap(), None);
     }
 }

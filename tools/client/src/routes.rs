@@ -14,6 +14,8 @@ bitflags! {
     pub struct Kinds: u32 {
         /// eventfd(2) makes a counter.
         const COUNTER = 1 << raw::IPCDEMO_KIND_COUNTER;
+        /// pipe(2) makes a pipe, and fcntl(2) changes its size.
+        const PIPE = 1 << raw::IPCDEMO_KIND_PIPE;
     }
 }
 

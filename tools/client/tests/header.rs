@@ -101,7 +101,8 @@ fn layouts_are_the_same_everywhere() {
         ipcdemo_pipe_args { read_fd, write_fd, flags, size }
         ipcdemo_fifo_args { name, mode, reserved }
         ipcdemo_tally_args { fd, flags }
-        ipcdemo_tallied_args { objects, read, written, woken }
+        ipcdemo_sums { kind, left, comm, objects, read, written, woken }
+        ipcdemo_tallied_args { sums, capacity, sums_size, count, total }
         ipcdemo_pipe_limits_args { set, max_size, user_pages_soft, user_pages_hard, user_pages }
         ipcdemo_wait_args {
             expected, timeout_ns, flags, mask, linger_us, reserved, word, slept_ns, remaining_ns,
@@ -115,7 +116,7 @@ fn layouts_are_the_same_everywhere() {
             since_ns, position, kind, flags, key, pid, tid, comm, function,
         }
         ipcdemo_waiters_args { waiters, capacity, waiter_size, count, total, word }
-        ipcdemo_object { id, value, kind, flags, waiters, reserved }
+        ipcdemo_object { id, value, kind, flags, waiters, inode }
         ipcdemo_list_args { after, objects, capacity, object_size, count, reserved }
         ipcdemo_enroll_args { kinds, flags, reason, reserved, function }
         ipcdemo_route { function, kind, state, answered, passed }

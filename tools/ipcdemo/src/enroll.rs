@@ -12,7 +12,7 @@ use crate::failure::Failure;
 
 pub fn run(options: &cli::Enroll) -> Result<(), Failure> {
     let factory = Factory::open()?;
-    match enroll(&factory, options.kinds()) {
+    match enroll(&factory, options.kinds(), None) {
         Ok(enrolled) => {
             if let Some(refusal) = &enrolled.refused {
                 eprintln!("ipcdemo: only {} is enrolled: {refusal}", enrolled.kinds);

@@ -91,7 +91,7 @@ fn holders(objects: &[Object]) -> Holders {
     holders
 }
 
-/// The object behind a process's descriptor, if it is one of ours.
+/// The object behind a process's descriptor, if it is one of the module's.
 fn name_of(pid: u32, fd: u32, objects: &[Object]) -> Option<Name> {
     let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
     let link = link.to_str()?;
@@ -100,19 +100,21 @@ fn name_of(pid: u32, fd: u32, objects: &[Object]) -> Option<Name> {
             .ok()?
             .number()
     };
-    let kind = match link.strip_prefix("anon_inode:[ipcdemo-") {
-        Some(kind) => kind.strip_suffix(']')?,
-        // The kernel's own are called so, too. They have no number.
-        None if link.starts_with("pipe:[") => "pipe",
-        None if link == "anon_inode:[eventfd]" => {
-            return eventfd_name(pid, fd, number()?, objects);
-        }
-        None => return None,
-    };
-    Some(Name {
-        kind: kind.into(),
-        number: number()?,
-    })
+    if let Some(kind) = link.strip_prefix("anon_inode:[ipcdemo-") {
+        Some(Name {
+            kind: kind.strip_suffix(']')?.into(),
+            number: number()?,
+        })
+    } else if let Some(inode) = link.strip_prefix("pipe:[") {
+        // The kernel's own are called so, too, with numbers of the same count.
+        let inode: u32 = inode.strip_suffix(']')?.parse().ok()?;
+        let mut pipes = objects.iter().filter(|object| object.kind == Kind::Pipe);
+        pipes.find(|pipe| pipe.inode == inode).map(Name::of)
+    } else if link == "anon_inode:[eventfd]" {
+        eventfd_name(pid, fd, number()?, objects)
+    } else {
+        None
+    }
 }
 
 /// The counter behind an eventfd, if it is one that the module made for a member. The kernel's own
@@ -124,7 +126,7 @@ fn eventfd_name(pid: u32, fd: u32, number: u32, objects: &[Object]) -> Option<Na
     let pid = Pid::from_raw(pid.try_into().ok()?)?;
     let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     let file = pidfd_getfd(process, fd.try_into().ok()?, PidfdGetfdFlags::empty()).ok()?;
-    let id = Object::id_of_counter(file).ok()??;
+    let id = Object::id_of(file).ok()??;
     (id == counter.id).then(|| Name::of(counter))
 }
 
@@ -241,6 +243,7 @@ mod tests {
             value: 5,
             flags: CounterFlags::SEMAPHORE.bits(),
             waiters: 1,
+            inode: 0,
         };
         let holder = Holder {
             pid: 12,

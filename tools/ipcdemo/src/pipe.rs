@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
-use ipcdemo_client::{Factory, Kind, Object, PipeFlags, PipeLimitsChange, PipeReader, PipeWriter};
+use ipcdemo_client::{Factory, Object, PipeFlags, PipeLimitsChange, PipeReader, PipeWriter};
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -17,7 +17,6 @@ use crate::cli::{self, Descriptor, PipeOptions};
 use crate::exec::{self, READ_FD_VARIABLE, WRITE_FD_VARIABLE};
 use crate::failure::Failure;
 use crate::list::{Name, waiters};
-use crate::proc::FdInfo;
 
 /// The largest size of a buffer.
 const PAGE: u32 = 4096;
@@ -200,16 +199,14 @@ fn info(descriptor: Descriptor) -> Result<Vec<String>, Failure> {
     let cannot_look =
         |error: io::Error| Failure::because::<io::Error>(format!("cannot look at {what}"))(error);
     let link = fs::read_link(format!("{process}/fd/{fd}")).map_err(cannot_look)?;
-    let number = FdInfo::read(format!("{process}/fdinfo/{fd}"))
-        .map_err(cannot_look)?
-        .number();
     let end = PipeReader::from(duplicate(descriptor).map_err(|error| cannot_look(error.into()))?);
     let Ok(capacity) = end.capacity() else {
         return Err(Failure::new(format!("{what} is no pipe of the module's")));
     };
     let bytes = ioctl_fionread(&end).map_err(|error| cannot_look(error.into()))?;
-    // A FIFO has a path instead of a number.
-    let object = number.map(listed).transpose()?.flatten();
+    // A FIFO has none.
+    let id = Object::id_of(&end).map_err(cannot_look)?;
+    let object = id.map(listed).transpose()?.flatten();
     Ok(lines(
         &link.to_string_lossy(),
         bytes,
@@ -227,13 +224,12 @@ fn duplicate(descriptor: Descriptor) -> rustix::io::Result<OwnedFd> {
     pidfd_getfd(process, fd, PidfdGetfdFlags::empty())
 }
 
-/// The pipe with this number among all live objects.
-fn listed(number: u32) -> Result<Option<Object>, Failure> {
+/// The pipe with this id among all live objects.
+fn listed(id: u64) -> Result<Option<Object>, Failure> {
     let objects = Factory::open()?
         .list()
         .map_err(Failure::because("cannot list the objects"))?;
-    let is_it = |object: &Object| object.kind == Kind::Pipe && object.number() == number;
-    Ok(objects.into_iter().find(is_it))
+    Ok(objects.into_iter().find(|object| object.id == id))
 }
 
 fn lines(link: &str, bytes: u64, capacity: u32, object: Option<&Object>) -> Vec<String> {
@@ -298,10 +294,11 @@ mod tests {
     fn a_pipe_is_described() {
         let object = Object {
             id: (u64::from(raw::IPCDEMO_KIND_PIPE) << 32) | 3,
-            kind: Kind::Pipe,
+            kind: ipcdemo_client::Kind::Pipe,
             value: 2,
             flags: 0,
             waiters: 4,
+            inode: 7,
         };
         assert_eq!(
             lines("pipe:[77]", 5000, 65536, Some(&object)),

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use ipcdemo_client::{Counter, CounterFlags, Factory, Kind, Object};
+use ipcdemo_client::{Counter, CounterFlags, Factory, Object};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitOptions, waitpid};
@@ -121,7 +121,7 @@ fn sleeping_reader(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
     let counter = factory.counter(0, CounterFlags::CLOEXEC)?;
     let reader = fork(|| expect(counter.read()?, 42))?;
     let asleep = reader.wait_until_asleep(libc::SYS_read)?;
-    let waiters = entry(factory, Kind::Counter, counter.as_fd())?.waiters;
+    let waiters = entry(factory, counter.as_fd())?.waiters;
     stage.saw(format_args!(
         "reader {reader}: asleep in read(), in the kernel's {}; entries on the queue: {waiters}",
         asleep.wchan
@@ -138,7 +138,7 @@ fn sleeping_reader(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
     stage.check("the reader's exit status", reader_did, 0);
     stage.check(
         "the entries left",
-        entry(factory, Kind::Counter, counter.as_fd())?.waiters,
+        entry(factory, counter.as_fd())?.waiters,
         0,
     );
     Ok(())
@@ -227,7 +227,7 @@ fn herd(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
         .iter()
         .map(|(reader, _)| reader.to_string())
         .collect();
-    let waiters = entry(factory, Kind::Counter, counter.as_fd())?.waiters;
+    let waiters = entry(factory, counter.as_fd())?.waiters;
     stage.saw(format_args!(
         "readers {}: asleep; entries: {waiters}",
         names.join(", ")
@@ -305,7 +305,7 @@ fn listing(stage: &mut Stage, factory: &Factory) -> io::Result<()> {
         .collect::<io::Result<Vec<_>>>()?;
     let mut listed = Vec::new();
     for counter in &counters {
-        let object = entry(factory, Kind::Counter, counter.as_fd())?;
+        let object = entry(factory, counter.as_fd())?;
         stage.saw(format_args!(
             "{}: value {}",
             Name::of(&object),
@@ -356,13 +356,13 @@ fn expect<T: Debug + PartialEq>(got: T, wanted: T) -> io::Result<()> {
 }
 
 /// Returns an object of this process as the factory lists it.
-fn entry(factory: &Factory, kind: Kind, fd: BorrowedFd<'_>) -> io::Result<Object> {
-    let number = FdInfo::of(fd)?.number();
+fn entry(factory: &Factory, fd: BorrowedFd<'_>) -> io::Result<Object> {
+    let id = Object::id_of(fd)?;
     factory
         .list()?
         .into_iter()
-        .find(|object| object.kind == kind && Some(object.number()) == number)
-        .ok_or_else(|| io::Error::other(format!("a live {kind} is not listed")))
+        .find(|object| Some(object.id) == id)
+        .ok_or_else(|| io::Error::other("a live object is not listed"))
 }
 
 const NOW: Timespec = Timespec {

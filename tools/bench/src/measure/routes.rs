@@ -178,7 +178,7 @@ fn serve(
     mut answers: File,
     mut operation: Round,
 ) -> io::Result<()> {
-    let enrolled = enroll(factory, Kinds::empty()).map_err(io::Error::other)?;
+    let enrolled = enroll(factory, Kinds::empty(), None).map_err(io::Error::other)?;
     if let Some(refusal) = enrolled.refused {
         return Err(io::Error::other(refusal));
     }

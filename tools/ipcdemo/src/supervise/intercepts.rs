@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use ipcdemo_client::{CounterFlags, Factory, Kind, OpenError, PipeFlags, PipeReader, Tally};
+use ipcdemo_client::{CounterFlags, Factory, Kind, OpenError, PipeFlags, PipeReader};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
@@ -82,18 +82,9 @@ impl Intercept {
             .find(|intercept| intercept.stop.is(call.arch, call.number))
     }
 
-    /// Does it; objects are made by the `tally`, if there is one.
-    pub fn act(&self, listener: &Listener, call: &Call, tally: Option<&Tally>) -> Outcome {
-        (self.act)(&Request {
-            listener,
-            call,
-            tally,
-        })
-    }
-
-    /// Whether it makes objects whenever it succeeds.
-    pub fn makes(&self) -> bool {
-        self.stop.commands.is_empty()
+    /// Does it.
+    pub fn act(&self, listener: &Listener, call: &Call) -> Outcome {
+        (self.act)(&Request { listener, call })
     }
 }
 
@@ -109,7 +100,6 @@ pub fn stops(kinds: &[Kind]) -> impl Iterator<Item = &'static Stop> + Clone {
 struct Request<'a> {
     listener: &'a Listener,
     call: &'a Call,
-    tally: Option<&'a Tally>,
 }
 
 /// eventfd(2).
@@ -176,10 +166,7 @@ impl Request<'_> {
     fn counter(&self, flags: CounterFlags) -> Outcome {
         let initval = self.call.args[0] as u32;
         let kept = flags | CounterFlags::CLOEXEC;
-        let made = match self.tally {
-            Some(tally) => tally.counter(initval, kept),
-            None => factory().and_then(|factory| factory.counter(initval, kept)),
-        };
+        let made = factory().and_then(|factory| factory.counter(initval, kept));
         match made {
             Ok(counter) => {
                 let cloexec = flags.contains(CounterFlags::CLOEXEC);
@@ -211,10 +198,7 @@ impl Request<'_> {
         const LEN: u64 = size_of::<[i32; 2]>() as u64;
         let address = self.call.args[0];
         let kept = flags | PipeFlags::CLOEXEC;
-        let made = match self.tally {
-            Some(tally) => tally.pipe(0, kept),
-            None => factory().and_then(|factory| factory.pipe(0, kept)),
-        };
+        let made = factory().and_then(|factory| factory.pipe(0, kept));
         let (reader, writer) = made.map_err(|error| Outcome::Refused(errno(&error)))?;
         let caller = Caller::of(self.listener, self.call).map_err(|error| unreached(&error))?;
         if !caller.has_room_for(2).map_err(|error| unreached(&error))? {

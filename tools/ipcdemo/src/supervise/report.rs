@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ipcdemo_client::{Kind, Sums, Tally};
+use ipcdemo_client::Kind;
 
-use super::intercepts::{Outcome, factory};
+use super::intercepts::Outcome;
 
 /// How many objects were made, by whom, and what went through them.
 #[derive(Debug, Default)]
@@ -21,21 +21,9 @@ pub struct Report {
 #[derive(Debug, Default)]
 struct Made {
     number: u64,
-    tally: Option<Tally>,
 }
 
 impl Report {
-    /// What is to make an object of this kind for a thread of this name, so that what goes through it is
-    /// added up; none if there is no such thing to be had.
-    pub fn tally(&mut self, kind: Kind, name: &str) -> Option<&Tally> {
-        let by = (kind.to_string(), name.to_owned());
-        let made = self.made.entry(by).or_default();
-        if made.tally.is_none() {
-            made.tally = factory().and_then(|factory| factory.tally()).ok();
-        }
-        made.tally.as_ref()
-    }
-
     /// Adds what came of a call by a thread of this name.
     pub fn note(&mut self, kind: Kind, name: String, outcome: &Outcome) {
         match outcome {
@@ -46,12 +34,6 @@ impl Report {
             Outcome::Left(why) => *self.left.entry((kind.to_string(), why)).or_default() += 1,
             Outcome::Asked(_) | Outcome::Refused(_) | Outcome::Gone => {}
         }
-    }
-}
-
-impl Made {
-    fn sums(&self) -> Option<Sums> {
-        self.tally.as_ref()?.sums().ok()
     }
 }
 
@@ -69,24 +51,11 @@ impl fmt::Display for Report {
         )?;
         for ((kind, by), made) in made() {
             let number = made.number;
-            match made.sums() {
-                Some(Sums {
-                    read,
-                    written,
-                    woken,
-                    ..
-                }) => {
-                    writeln!(
-                        f,
-                        "{number:>8}  {kind:<8} {read:>14} {written:>14} {woken:>10}  {by}"
-                    )
-                }
-                None => writeln!(
-                    f,
-                    "{number:>8}  {kind:<8} {0:>14} {0:>14} {0:>10}  {by}",
-                    "?"
-                ),
-            }?;
+            writeln!(
+                f,
+                "{number:>8}  {kind:<8} {0:>14} {0:>14} {0:>10}  {by}",
+                "?"
+            )?;
         }
         for ((kind, why), number) in &self.left {
             writeln!(f, "{number:>8}  {kind:<8} left to the kernel: {why}")?;

@@ -154,7 +154,7 @@ fn receive(program: &UnixStream) -> io::Result<(u32, Listener)> {
     Ok((u32::from_ne_bytes(pid), listener.into()))
 }
 
-fn serve(listener: &Listener, mut report: Option<&mut Report>) -> io::Result<()> {
+fn serve(listener: &Listener, report: Option<&mut Report>) -> io::Result<()> {
     let Some(call) = listener.receive()? else {
         return Ok(());
     };
@@ -165,11 +165,7 @@ fn serve(listener: &Listener, mut report: Option<&mut Report>) -> io::Result<()>
     };
     // It may end as soon as it is answered.
     let name = report.as_ref().map(|_| caller::name(call.tid));
-    let tally = match (&mut report, &name) {
-        (Some(report), Some(name)) if intercept.makes() => report.tally(intercept.kind, name),
-        _ => None,
-    };
-    let outcome = intercept.act(listener, &call, tally);
+    let outcome = intercept.act(listener, &call);
     if let (Some(report), Some(name)) = (report, name) {
         report.note(intercept.kind, name, &outcome);
     }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
-use ipcdemo_client::{Factory, Fifo, Kind, Object, PipeFlags, PipeReader, PipeWriter};
+use ipcdemo_client::{Factory, Fifo, Object, PipeFlags, PipeReader, PipeWriter};
 
 use super::actor::{Actor, fork};
 use super::stage::Stage;
@@ -140,5 +140,5 @@ pub fn fifo(stage: &mut Stage, _factory: &Factory) -> io::Result<()> {
 
 /// Returns a pipe of this process as the factory lists it.
 fn listed(factory: &Factory, reader: &PipeReader) -> io::Result<Object> {
-    entry(factory, Kind::Pipe, reader.as_fd())
+    entry(factory, reader.as_fd())
 }
