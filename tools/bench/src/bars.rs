@@ -89,10 +89,13 @@ const BARS: &[Bar] = &[
     ),
     in_memcg("pipe/write+read, 64 KiB", 0.95, 0.85),
     more("routes/eventfd2+close, nobody enrolled", 0.0, 0.0),
+    more("routes/pipe2+close, nobody enrolled", 0.0, 0.0),
     more("routes/getppid, nobody enrolled", 0.0, 0.0),
     more("routes/eventfd2+close, bystander", 65.0, 50.0),
+    more("routes/pipe2+close, bystander", 65.0, 50.0),
     more("routes/getppid, bystander", 0.0, 0.0),
     cost("routes/eventfd2+close, member", Of::Total, 0.78, 0.75),
+    cost("routes/pipe2+close, member", Of::Total, 1.03, 1.0),
     more("routes/getppid, member", 0.0, 0.0),
 ];
 

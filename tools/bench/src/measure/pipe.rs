@@ -76,7 +76,7 @@ fn spliced(kit: &Kit, side: Side) -> io::Result<Round> {
     }))
 }
 
-fn create(kit: &Kit, side: Side) -> io::Result<Round> {
+pub(super) fn create(kit: &Kit, side: Side) -> io::Result<Round> {
     let maker = kit.maker(side);
     Ok(kit.clock.batch(move || {
         let (reader, writer) = maker.pipe()?;

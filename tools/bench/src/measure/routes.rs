@@ -14,6 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::measure::case::{BOTH, Case, Round};
 use crate::measure::counter;
 use crate::measure::kit::Kit;
+use crate::measure::pipe;
 use crate::measure::tasks::rest;
 use crate::record::{Setting, Side};
 
@@ -44,6 +45,12 @@ pub fn cases() -> Vec<Case> {
                 move |kit, side| as_caller(kit, side, caller, eventfd),
             )
             .long(),
+            Case::new(
+                format!("routes/pipe2+close, {who}"),
+                BOTH,
+                move |kit, side| as_caller(kit, side, caller, pipe),
+            )
+            .long(),
             Case::new(format!("routes/getppid, {who}"), BOTH, move |kit, side| {
                 as_caller(kit, side, caller, getppid)
             }),
@@ -56,6 +63,11 @@ pub fn cases() -> Vec<Case> {
 /// The very operation of the counter's case.
 fn eventfd(kit: &Kit) -> io::Result<Round> {
     counter::create(kit, Side::Native)
+}
+
+/// The very operation of the pipe's case.
+fn pipe(kit: &Kit) -> io::Result<Round> {
+    pipe::create(kit, Side::Native)
 }
 
 /// A call that no route is about.
