@@ -10,16 +10,14 @@ use std::io::{self, Read, Write as _};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use ipcdemo_tests::member::{
-    answered, become_member, enter, forked, member, outside, route, start,
-};
+use ipcdemo_tests::member::{answered, enter, member, outside, route, start};
 use ipcdemo_tests::{Errno, Subject, compat, count, read, serial, write};
 use rustix::fs::{fcntl_getfl, fstat};
 use rustix::io::fcntl_getfd;
 use rustix::pipe::pipe;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::ENTRIES;
+use crate::{ENTRIES, differ_in_nothing};
 
 /// A way into the kernel, by two numbers: eventfd(2)'s and eventfd2(2)'s.
 #[derive(Clone, Copy, Debug)]
@@ -510,30 +508,6 @@ fn stop_of(pid: i32) {
     // SAFETY: The status is a number of its own.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert!(libc::WIFSTOPPED(status), "{status:#x}");
-}
-
-/// Has `body` run in an outsider and in a member, and compares what they saw.
-fn differ_in_nothing(body: fn() -> String) {
-    let seen = |enrolled: bool| {
-        let (reader, writer) = pipe().unwrap();
-        forked(|| {
-            if enrolled {
-                become_member();
-            }
-            assert_eq!(answered(), enrolled);
-            let mut text = File::from(writer);
-            text.write_all(body().as_bytes()).unwrap();
-        });
-        let mut text = String::new();
-        File::from(reader).read_to_string(&mut text).unwrap();
-        text
-    };
-    let (native, routed) = (seen(false), seen(true));
-    assert!(native.lines().count() > 10, "{native}");
-    for (native, routed) in native.lines().zip(routed.lines()) {
-        assert_eq!(native, routed);
-    }
-    assert_eq!(native, routed);
 }
 
 /// All that there is to see of a new eventfd, but for its number, which must be there.

@@ -10,11 +10,17 @@ mod gate;
 mod membership;
 mod missed;
 mod misuse;
+mod pipe;
 mod traffic;
 mod unload;
 
+use std::fs::File;
+use std::io::{Read, Write};
+
 use ipcdemo_client::Factory;
+use ipcdemo_tests::member::{answered, become_member, forked};
 use ipcdemo_tests::patching;
+use rustix::pipe::pipe;
 
 /// Every entry by which a program asks for an eventfd.
 const ENTRIES: [&str; 4] = [
@@ -49,4 +55,28 @@ impl Drop for Off {
     fn drop(&mut self) {
         switch(true);
     }
+}
+
+/// Has `body` run in an outsider and in a member, and compares what they saw.
+fn differ_in_nothing(body: fn() -> String) {
+    let seen = |enrolled: bool| {
+        let (reader, writer) = pipe().unwrap();
+        forked(|| {
+            if enrolled {
+                become_member();
+            }
+            assert_eq!(answered(), enrolled);
+            let mut text = File::from(writer);
+            text.write_all(body().as_bytes()).unwrap();
+        });
+        let mut text = String::new();
+        File::from(reader).read_to_string(&mut text).unwrap();
+        text
+    };
+    let (native, routed) = (seen(false), seen(true));
+    assert!(native.lines().count() > 10, "{native}");
+    for (native, routed) in native.lines().zip(routed.lines()) {
+        assert_eq!(native, routed);
+    }
+    assert_eq!(native, routed);
 }
