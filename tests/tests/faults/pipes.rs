@@ -18,7 +18,7 @@ const NONBLOCK: PipeFlags = PipeFlags::NONBLOCK;
 
 /// As the kernel's own: without an inode it says that there are too many files
 /// (fs/pipe.c, create_pipe_files).
-const CREATION: &[Errno] = &[Errno::NOMEM, Errno::FAULT, Errno::NFILE];
+pub const CREATION: &[Errno] = &[Errno::NOMEM, Errno::FAULT, Errno::NFILE];
 
 serial! {
     /// The pipe, its slots, its place in the list, its inode and both files; and the mount,

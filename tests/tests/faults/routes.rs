@@ -8,12 +8,16 @@ use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use ipcdemo_client::{CounterFlags, Factory, Kinds, Namespace, Object, Refusal, SealFlags, prove};
+use ipcdemo_client::{
+    CounterFlags, Factory, Kinds, Namespace, Object, Refusal, SealFlags, enroll, prove,
+};
 use ipcdemo_tests::member::{answered, enter, forked, member, namespace_of, outside, start_member};
 use ipcdemo_tests::{Errno, Subject, serial, until};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::injection::{errno, every_fault, factory};
+use crate::injection::{errno, every_fault, every_fault_with, factory};
+use crate::pipes::CREATION;
 
 serial! {
     /// What may fail: the copies, two of them out; the record.
@@ -106,6 +110,21 @@ serial! {
             });
             assert!(answered());
         });
+        none_is_left(&factory);
+    }
+
+    /// As of the factory's: there are two ends of the module's, or none. With a tally there is a row, too.
+    fn making_a_pipe() {
+        let factory = factory();
+        let tally = factory.tally().unwrap();
+        forked(|| {
+            enroll(&factory, Kinds::empty(), Some(&tally)).unwrap();
+            let make = || pipe_with(PipeFlags::CLOEXEC);
+            every_fault_with(CREATION, &factory, 8, make, |made| {
+                assert!(made.is_none_or(|ends| Object::id_of(ends.0).unwrap().is_some()));
+            });
+        });
+        assert_eq!(tally.sums().unwrap().len(), 1);
         none_is_left(&factory);
     }
 

@@ -82,7 +82,7 @@ serial! {
             assert!(table(&["routes"]).contains(entry));
         }
         let off = table(&["routes", "--off"]);
-        for line in off.lines().filter(|line| line.contains(" counter ")) {
+        for line in off.lines().filter(|line| ENTRIES.iter().any(|entry| line.starts_with(entry))) {
             assert!(line.contains(" resting "), "{off}");
         }
         assert!(table(&["routes", "--json"]).contains("\"on\":false"));

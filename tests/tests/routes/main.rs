@@ -22,12 +22,13 @@ use ipcdemo_tests::member::{answered, become_member, forked};
 use ipcdemo_tests::patching;
 use rustix::pipe::pipe;
 
-/// Every entry by which a program asks for an eventfd.
-const ENTRIES: [&str; 4] = [
+/// Every function by which a program makes an object.
+const ENTRIES: [&str; 5] = [
     "__x64_sys_eventfd",
     "__x64_sys_eventfd2",
     "__ia32_sys_eventfd",
     "__ia32_sys_eventfd2",
+    "create_pipe_files",
 ];
 
 fn open() -> Factory {

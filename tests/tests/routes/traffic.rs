@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Threads that make eventfds all the time, of a member and of others, and look at each.
+//! Threads that make eventfds and pipes all the time, of a member and of others, and look at each.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipcdemo_tests::member::{become_member, route, start};
 use ipcdemo_tests::{Child, count, read, schedule, until};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::ENTRIES;
@@ -175,8 +176,16 @@ impl Drop for Preempting {
     }
 }
 
-/// Makes an eventfd by either call and looks whether it is one, with that value.
+/// Makes an eventfd by either call, or at times a pipe, and looks whether it is one, with that value.
 fn check_one(value: u32) {
+    if value % 8 == 3 {
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        assert_eq!(rustix::io::write(&writer, &value.to_ne_bytes()), Ok(4));
+        let mut read = [0; 4];
+        assert_eq!(rustix::io::read(&reader, &mut read), Ok(4));
+        assert_eq!(u32::from_ne_bytes(read), value);
+        return;
+    }
     // SAFETY: Neither takes a pointer.
     let fd = unsafe {
         if value % 2 == 0 {

@@ -75,16 +75,16 @@ serial! {
         // The module patches the kernel when it likes.
         patching(|| {
             let states = || ENTRIES.map(|entry| route(entry).state);
-            assert_eq!(states(), [RouteState::Resting; 4]);
+            assert_eq!(states(), [RouteState::Resting; ENTRIES.len()]);
             for _ in 0..2 {
                 member(|| {
                     assert!(answered());
-                    assert_eq!(states(), [RouteState::Armed; 4]);
+                    assert_eq!(states(), [RouteState::Armed; ENTRIES.len()]);
                 });
                 let end = Instant::now();
                 until("nobody uses it", || references() == 0);
                 assert!(end.elapsed() < SOON, "{:?}", end.elapsed());
-                assert_eq!(states(), [RouteState::Resting; 4]);
+                assert_eq!(states(), [RouteState::Resting; ENTRIES.len()]);
             }
         });
         unload_at_last();
