@@ -136,7 +136,7 @@ serial! {
             let home = File::open("/proc/self/ns/ipc").unwrap();
             let parent = namespace_of("self");
             let without = Cell::new(0);
-            every_fault(&factory, 10, unshare, |born| {
+            let sweep = || every_fault(&factory, 10, unshare, |born| {
                 assert_eq!(namespace_of("self") != parent, born.is_some());
                 let listed = is_member(&factory);
                 assert_eq!(answered(), listed);
@@ -148,8 +148,15 @@ serial! {
                 enter(&home).unwrap();
                 assert!(answered());
             });
-            // The record's, and its slab's where that has none free.
-            assert!(without.get() > 0, "no record was ever missing");
+            // The record is the last that may fail. A page for a slab, which some births need and others do not, moves
+            // its place by one, so that a single sweep may step over it.
+            for _ in 0..20 {
+                sweep();
+                if without.get() > 0 {
+                    return;
+                }
+            }
+            panic!("no record was ever missing");
         });
         none_is_left(&factory);
     }
