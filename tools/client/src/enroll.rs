@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bitflags::bitflags;
 
+use crate::namespace::{NamespaceError, own_namespace};
 use crate::waitq::text;
 use crate::{Factory, Kinds, Tally, factory, raw};
 
@@ -140,7 +141,7 @@ impl fmt::Display for Refusal {
                 f,
                 "no call of the kernel's {function} came through to the module: make each call \
                  once between the two steps, in a process that no filter of system calls keeps \
-                 from it (`ipcdemo exec` is such a filter: `ipcdemo enroll -- ipcdemo exec -- …`)"
+                 from it"
             ),
             RefusalReason::NotArmed => f.write_str(
                 "this IPC namespace is not enrolled: it takes the first step, \
@@ -228,7 +229,7 @@ pub(crate) fn step(
 #[derive(Debug)]
 pub enum EnrollError {
     /// There is no IPC namespace to be had.
-    Namespace(io::Error),
+    Namespace(NamespaceError),
     /// The proving calls could not be made.
     Proof(io::Error),
     /// The module refused.
@@ -238,11 +239,7 @@ pub enum EnrollError {
 impl fmt::Display for EnrollError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Namespace(error) if error.raw_os_error() == Some(libc::EPERM) => f.write_str(
-                "an IPC namespace of one's own needs CAP_SYS_ADMIN: become root, or begin with \
-                 `unshare --user --map-root-user`",
-            ),
-            Self::Namespace(error) => write!(f, "cannot make an IPC namespace: {error}"),
+            Self::Namespace(error) => error.fmt(f),
             Self::Proof(error) => write!(f, "cannot make the proving calls: {error}"),
             Self::Refused(refusal) => refusal.fmt(f),
         }
@@ -252,9 +249,16 @@ impl fmt::Display for EnrollError {
 impl Error for EnrollError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Namespace(error) | Self::Proof(error) => Some(error),
+            Self::Namespace(error) => Some(error),
+            Self::Proof(error) => Some(error),
             Self::Refused(refusal) => Some(refusal),
         }
+    }
+}
+
+impl From<NamespaceError> for EnrollError {
+    fn from(error: NamespaceError) -> Self {
+        Self::Namespace(error)
     }
 }
 
@@ -264,21 +268,27 @@ impl From<Refusal> for EnrollError {
     }
 }
 
-/// Gives this process an IPC namespace of its own and enrolls it: the module then answers the
-/// calls of these kinds (of all, if there is none) that this process makes, and the programs that
-/// it starts or becomes. The process must have a single thread. With a tally, the objects are counted
-/// there.
-///
-/// After an error the process may be in the new namespace, and even be a member. It should end.
+/// Gives this process an IPC namespace of its own ([`own_namespace`]) and enrolls it
+/// ([`enroll_own`]).
 pub fn enroll(
     factory: &Factory,
     kinds: Kinds,
     tally: Option<&Tally>,
 ) -> Result<Enrolled, EnrollError> {
-    // SAFETY: It takes no pointer, and no memory depends on the IPC namespace.
-    if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
-        return Err(EnrollError::Namespace(io::Error::last_os_error()));
-    }
+    let _ = own_namespace()?;
+    enroll_own(factory, kinds, tally)
+}
+
+/// Enrolls the IPC namespace that this process has just made: the module then answers the calls of
+/// these kinds (of all, if there is none) that this process makes, and the programs that it starts
+/// or becomes. The process must have a single thread. With a tally, the objects are counted there.
+///
+/// After an error the process may be a member. It should end.
+pub fn enroll_own(
+    factory: &Factory,
+    kinds: Kinds,
+    tally: Option<&Tally>,
+) -> Result<Enrolled, EnrollError> {
     let armed = arm_own(|| match tally {
         None => factory.arm(kinds),
         Some(tally) => tally.arm(kinds),

@@ -18,6 +18,8 @@ mod enroll;
 mod error;
 mod factory;
 mod fifo;
+mod limits;
+mod namespace;
 mod null;
 mod object;
 mod pipe;
@@ -27,10 +29,14 @@ mod tally;
 mod waitq;
 
 pub use counter::{Counter, CounterFlags};
-pub use enroll::{EnrollError, Enrolled, Refusal, RefusalReason, SealFlags, enroll, prove};
+pub use enroll::{
+    EnrollError, Enrolled, Refusal, RefusalReason, SealFlags, enroll, enroll_own, prove,
+};
 pub use error::OpenError;
 pub use factory::Factory;
 pub use fifo::{Fifo, fifo_path};
+pub use limits::LostLimit;
+pub use namespace::{NamespaceError, OwnNamespace, own_namespace};
 pub use null::{Null, NullFlags};
 pub use object::{Kind, Object};
 pub use pipe::{PipeFlags, PipeLimits, PipeLimitsChange, PipeReader, PipeWriter};
