@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipcdemo_client::{Fifo, Keys, Kind, Kinds};
+use ipcdemo_client::{Fifo, Keys, Kinds};
 
 use crate::bench::Bench;
 
@@ -22,8 +22,7 @@ Examples:
   ipcdemo waitq ls                            who sleeps there
   ipcdemo waitq wake                          wake one, and be told whom it reached
   ipcdemo pipe run -- seq 9 ::: tac           a pipeline on the module's pipes
-  ipcdemo exec -- bash -c 'seq 9 | tac'       any program, with the module's pipes
-  ipcdemo enroll -- python3 script.py         any program: the module answers its calls
+  ipcdemo exec -- bash -c 'seq 9 | tac'       any program: the module answers its calls
   ipcdemo mkfifo jobs                         a FIFO: /dev/ipcdemo-fifo-jobs
   ipcdemo ls                                  what is alive now
 
@@ -94,28 +93,21 @@ Examples:
         #[arg(last = true, required = true, value_name = "CMD")]
         command: Vec<OsString>,
     },
-    /// Run a program on the module's objects: its pipes and eventfds are the module's
+    /// Run a program whose own system calls the module answers: its pipes and eventfds are the module's
     #[command(after_help = "\
-The program, and all that it starts, has its calls of pipe(2) and eventfd(2) answered by a supervisor.
-It may be any: static or dynamic, in any language, of 64 or 32 bits. It gets no privileges by being
-setuid. See docs/exec.md.
+The program gets an IPC namespace of its own. The module redirects the kernel's functions for the
+tasks in it: the program, all that it starts, and the IPC namespaces that they make. The program may be
+any: static or dynamic, in any language, of 64 or 32 bits. See docs/exec.md.
+
+It takes a module that was loaded with routes=1. Without CAP_SYS_ADMIN the program gets a user
+namespace, too, in which setuid bits have no effect. See `ipcdemo routes` for what is
+redirected, and `ipcdemo ls --namespaces` for who is a member.
 
 Examples:
   ipcdemo exec -- bash -c 'seq 1 200000 | sort -rn | tail -1'
   ipcdemo exec --only pipe -- make -j4
   ipcdemo exec --report -- python3 script.py")]
     Exec(Exec),
-    /// Run a program whose own system calls the module answers
-    #[command(after_help = "\
-The program gets an IPC namespace of its own. The module redirects the kernel's functions for the
-tasks in it, at full speed: the program, all that it starts, and the IPC namespaces that they
-make. It takes CAP_SYS_ADMIN, and a module that was loaded with routes=1. See `ipcdemo routes` for
-what is redirected, and `ipcdemo ls --namespaces` for who is a member.
-
-Examples:
-  ipcdemo enroll -- python3 -c 'import os; print(os.eventfd(3))'
-  ipcdemo enroll --only counter -- sh")]
-    Enroll(Enroll),
     /// List the kernel's functions that the module answers for members, or switch them off
     #[command(after_help = "\
 --off disarms the routes of all kinds at once, whatever members there are: their calls go to the
@@ -156,11 +148,11 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct Exec {
-    /// Only these kinds of objects; the others are the kernel's
-    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
-    only: Vec<ExecKind>,
-    /// When the program has ended, say how many objects were made, and by whom. `ipcdemo` then
-    /// stays as the program's parent
+    /// Only the calls that make or use these kinds of objects; the others are the kernel's
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
+    only: Vec<Kinds>,
+    /// When the program has ended, say how many objects were made, and by whom, and which calls
+    /// were left to the kernel. `ipcdemo` then stays as the program's parent
     #[arg(long)]
     pub report: bool,
     /// The program
@@ -168,40 +160,7 @@ pub struct Exec {
     pub command: Vec<OsString>,
 }
 
-/// What programs can be given by `ipcdemo exec`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum ExecKind {
-    /// What eventfd(2) makes
-    Counter,
-    /// What pipe(2) makes
-    Pipe,
-}
-
 impl Exec {
-    /// The kinds of objects that are asked for.
-    pub fn kinds(&self) -> Vec<Kind> {
-        let all = ExecKind::value_variants();
-        all.iter()
-            .filter(|kind| self.only.is_empty() || self.only.contains(kind))
-            .map(|kind| match kind {
-                ExecKind::Counter => Kind::Counter,
-                ExecKind::Pipe => Kind::Pipe,
-            })
-            .collect()
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct Enroll {
-    /// Only the calls that make or use these kinds of objects; the others are the kernel's
-    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
-    only: Vec<Kinds>,
-    /// The program
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub command: Vec<OsString>,
-}
-
-impl Enroll {
     /// The kinds that are asked for; none for all.
     pub fn kinds(&self) -> Kinds {
         self.only.iter().copied().collect()
@@ -674,13 +633,14 @@ mod tests {
     #[test]
     fn only_kinds_that_are_routed_can_be_enrolled() {
         let kinds = |only| {
-            let line = ["ipcdemo", "enroll", "--only", only, "--", "true"];
+            let line = ["ipcdemo", "exec", "--only", only, "--", "true"];
             match Cli::try_parse_from(line)?.command {
-                Command::Enroll(enroll) => Ok(enroll.kinds()),
+                Command::Exec(exec) => Ok(exec.kinds()),
                 _ => panic!("another command"),
             }
         };
         assert!(kinds("counter").is_ok_and(|kinds| kinds == Kinds::COUNTER));
+        assert!(kinds("counter,pipe").is_ok_and(|kinds| kinds == Kinds::all()));
         assert!(
             kinds("waitq").is_err_and(|error: clap::Error| error.to_string().contains("counter"))
         );

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::cli::{self, Mode, Readiness};
-use crate::exec;
+use crate::command;
 use crate::failure::Failure;
 use crate::proc::FdInfo;
 use crate::target::open;
@@ -62,7 +62,7 @@ pub fn run(out: &mut impl Write, command: cli::Counter) -> Result<(), Failure> {
             let counter = Factory::open()?
                 .counter(initval, flags)
                 .map_err(Failure::because("cannot make a counter"))?;
-            exec::with_object(counter, &command)?;
+            command::with_object(counter, &command)?;
         }
     }
     Ok(())

@@ -1,64 +1,108 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands that are run with an object of their own.
+//! `ipcdemo exec`: a program whose own system calls the module answers.
+//!
+//! This process becomes the program, as with env(1). Only with `--report` is there a process in
+//! between, which prints the report.
 
-use std::ffi::OsString;
-use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+mod inherited;
+mod parent;
+mod report;
 
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
+use ipcdemo_client::{
+    EnrollError, Factory, Kinds, OwnNamespace, RefusalReason, Tally, enroll_own, own_namespace,
+};
+
+use crate::cli;
+use crate::command;
 use crate::failure::Failure;
 
-/// Where a command finds its object's descriptor.
-pub const FD_VARIABLE: &str = "IPCDEMO_FD";
-
-/// Where a command finds the end of its pipe that it can read from.
-pub const READ_FD_VARIABLE: &str = "IPCDEMO_READ_FD";
-
-/// And the one that it can write to.
-pub const WRITE_FD_VARIABLE: &str = "IPCDEMO_WRITE_FD";
-
-/// The first descriptor after the standard ones.
-const FIRST: i32 = 3;
-
-/// Becomes `command`, with `object` as descriptor 3, or the next one that is free.
-pub fn with_object(object: impl Into<OwnedFd>, command: &[OsString]) -> Result<(), Failure> {
-    with_objects([(FD_VARIABLE, object.into())], command)
-}
-
-/// As [`with_object`], for objects that are found by different variables.
-pub fn with_objects<const N: usize>(
-    objects: [(&str, OwnedFd); N],
-    command: &[OsString],
-) -> Result<(), Failure> {
-    let mut program = self::command(command);
-    for (variable, object) in objects {
-        // Its own descriptor is closed on exec, and already here, for the next one's sake.
-        let passed = fcntl_dupfd_cloexec(&object, FIRST)
-            .and_then(|fd| fcntl_setfd(&fd, FdFlags::empty()).map(|()| fd))
-            .map_err(Failure::because("cannot pass the descriptor on"))?;
-        program.env(variable, passed.into_raw_fd().to_string());
-    }
-    Err(cannot_run(command, &program.exec()))
-}
-
-/// A command line, whose first word is there.
-pub fn command(words: &[OsString]) -> Command {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]);
-    command
-}
-
-/// What is said, and with what status, of a command that does not come to run: what a
-/// shell does.
-pub fn cannot_run(words: &[OsString], error: &io::Error) -> Failure {
-    let code = match error.kind() {
-        io::ErrorKind::NotFound => 127,
-        _ => 126,
+pub fn run(options: &cli::Exec) -> Result<(), Failure> {
+    let factory = Factory::open()?;
+    let tally = options
+        .report
+        .then(|| factory.tally())
+        .transpose()
+        .map_err(Failure::because("cannot make a tally"))?;
+    let Some(kinds) = enroll(&factory, options.kinds(), tally.as_ref())? else {
+        if options.report || !options.kinds().is_empty() {
+            eprintln!(
+                "ipcdemo: this is a member already: the `ipcdemo exec` around it decides which kinds \
+                 are the module's, and reports"
+            );
+        }
+        return Err(become_program(options));
     };
-    let name = words[0].to_string_lossy();
-    Failure::with_code(code, format!("cannot run {name}: {error}"))
+    match tally {
+        None => Err(become_program(options)),
+        Some(tally) => {
+            drop(factory);
+            parent::run(&tally, kinds, || become_program(options))
+        }
+    }
+}
+
+/// Makes this process a member, and gives the kinds that it is enrolled for; none if it was a member
+/// before.
+fn enroll(
+    factory: &Factory,
+    wanted: Kinds,
+    tally: Option<&Tally>,
+) -> Result<Option<Kinds>, Failure> {
+    let failed = |error| Failure::new(format!("cannot enroll: {error}"));
+    if is_member(factory) {
+        return Ok(None);
+    }
+    tell(&own_namespace().map_err(|error| failed(EnrollError::from(error)))?);
+    match enroll_own(factory, wanted, tally) {
+        Ok(enrolled) => {
+            if let Some(refusal) = &enrolled.refused {
+                eprintln!("ipcdemo: only {} is enrolled: {refusal}", enrolled.kinds);
+            }
+            Ok(Some(enrolled.kinds))
+        }
+        // Without /proc a member does not know that it is one. Its new namespace is enrolled from its birth.
+        Err(EnrollError::Refused(refusal)) if refusal.reason == RefusalReason::Twice => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn is_member(factory: &Factory) -> bool {
+    let (Ok(own), Ok(members)) = (fs::metadata("/proc/self/ns/ipc"), factory.namespaces()) else {
+        return false;
+    };
+    members
+        .iter()
+        .any(|member| u64::from(member.inum) == own.ino() && !member.kinds.is_empty())
+}
+
+/// Tells what the program can notice of its namespace.
+fn tell(namespace: &OwnNamespace) {
+    if namespace.with_user_namespace {
+        eprintln!(
+            "ipcdemo: without CAP_SYS_ADMIN the program gets a user namespace: setuid and setgid bits \
+             and file capabilities have no effect there, and supplementary groups have no numbers"
+        );
+    }
+    if !namespace.lost_limits.is_empty() {
+        let lost: Vec<_> = namespace
+            .lost_limits
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        eprintln!(
+            "ipcdemo: in the new IPC namespace these limits are the kernel's defaults: {}",
+            lost.join(", ")
+        );
+    }
+}
+
+/// Becomes the program; else tells why not.
+fn become_program(options: &cli::Exec) -> Failure {
+    inherited::hand_on();
+    let error = command::replace_process(&options.command);
+    command::cannot_run(&options.command, &error)
 }

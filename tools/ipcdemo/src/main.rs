@@ -4,8 +4,8 @@
 
 mod bench;
 mod cli;
+mod command;
 mod counter;
-mod enroll;
 mod exec;
 mod failure;
 mod fifo;
@@ -15,7 +15,6 @@ mod null;
 mod pipe;
 mod proc;
 mod routes;
-mod supervise;
 mod target;
 mod tour;
 mod waitq;
@@ -53,8 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Mkfifo { name, mode } => fifo::make(out, &name, mode),
         Command::Rmfifo { name } => fifo::remove(&name),
         Command::Null { command } => null::run(&command),
-        Command::Exec(options) => supervise::run(&options),
-        Command::Enroll(options) => enroll::run(&options),
+        Command::Exec(options) => exec::run(&options),
         Command::Routes(options) => routes::run(out, &options),
         Command::Bench(options) => bench::run(out, options),
         Command::Ls(options) if options.namespaces => namespaces::run(out, &options),

@@ -6,12 +6,12 @@ use std::ffi::OsString;
 
 use ipcdemo_client::{Factory, NullFlags};
 
-use crate::exec;
+use crate::command;
 use crate::failure::Failure;
 
 pub fn run(command: &[OsString]) -> Result<(), Failure> {
     let null = Factory::open()?
         .null(NullFlags::CLOEXEC)
         .map_err(Failure::because("cannot make a null object"))?;
-    exec::with_object(null, command)
+    command::with_object(null, command)
 }

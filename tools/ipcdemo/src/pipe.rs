@@ -14,7 +14,7 @@ use rustix::io::{Errno, ioctl_fionread};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::cli::{self, Descriptor, PipeOptions};
-use crate::exec::{self, READ_FD_VARIABLE, WRITE_FD_VARIABLE};
+use crate::command::{self, READ_FD_VARIABLE, WRITE_FD_VARIABLE};
 use crate::failure::Failure;
 use crate::list::{Name, waiters};
 
@@ -49,7 +49,7 @@ pub fn run(out: &mut impl Write, command: cli::Pipe) -> Result<(), Failure> {
                 (READ_FD_VARIABLE, reader.into()),
                 (WRITE_FD_VARIABLE, writer.into()),
             ];
-            exec::with_objects(ends, &command)
+            command::with_objects(ends, &command)
         }
         cli::Pipe::Info { descriptor } => {
             for line in info(descriptor)? {
@@ -142,7 +142,7 @@ fn spawn(
     words: &[OsString],
     (input, output): (Option<PipeReader>, Option<PipeWriter>),
 ) -> Result<Child, Failure> {
-    let mut command = exec::command(words);
+    let mut command = command::command(words);
     if let Some(reader) = input {
         command.stdin(OwnedFd::from(reader));
     }
@@ -151,7 +151,7 @@ fn spawn(
     }
     command
         .spawn()
-        .map_err(|error| exec::cannot_run(words, &error))
+        .map_err(|error| command::cannot_run(words, &error))
 }
 
 fn wait(child: Result<Child, Failure>) -> u8 {

@@ -10,7 +10,7 @@ use ipcdemo_client::{Counter, OpenError, Waitq};
 use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::cli::Target;
-use crate::exec;
+use crate::command;
 use crate::failure::Failure;
 
 /// A kind of object of which there is one that everybody shares.
@@ -48,10 +48,10 @@ pub fn open<T: Shared>(target: &Target) -> Result<T, Failure> {
             )))?;
         return Ok(OwnedFd::from(file).into());
     }
-    match env::var(exec::FD_VARIABLE) {
+    match env::var(command::FD_VARIABLE) {
         Ok(fd) => inherited(
             fd.parse()
-                .map_err(|_| Failure::new(format!("${} is no number", exec::FD_VARIABLE)))?,
+                .map_err(|_| Failure::new(format!("${} is no number", command::FD_VARIABLE)))?,
         ),
         Err(_) => Ok(T::open_shared()?),
     }

@@ -12,7 +12,7 @@ use ipcdemo_client::{
 };
 
 use crate::cli;
-use crate::exec;
+use crate::command;
 use crate::failure::Failure;
 use crate::target::open;
 
@@ -112,7 +112,7 @@ pub fn run(out: &mut impl Write, command: cli::Waitq) -> Result<(), Failure> {
             let queue = Factory::open()?
                 .waitq(word, flags)
                 .map_err(Failure::because("cannot make a wait queue"))?;
-            exec::with_object(queue, &command)?;
+            command::with_object(queue, &command)?;
         }
     }
     Ok(())

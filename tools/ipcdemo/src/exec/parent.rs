@@ -4,19 +4,23 @@
 //! when the program has ended. As little as possible of that is to be seen: what it is sent
 //! goes to the program, it stops when the program stops, and ends as that ends.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process;
 use std::ptr;
 
+use ipcdemo_client::{Kinds, Tally};
 use libc::{c_int, pid_t, sigset_t};
 
+use super::report::Report;
 use crate::failure::Failure;
 
-/// Runs `become_program`, which returns only if that fails, in a child.
+/// Runs `become_program`, which returns only if that fails, in a child. The kinds are those that are
+/// enrolled.
 pub fn run(
-    supervisor: &UnixStream,
+    tally: &Tally,
+    kinds: Kinds,
     become_program: impl FnOnce() -> Failure,
 ) -> Result<(), Failure> {
     let before = block_all();
@@ -34,9 +38,22 @@ pub fn run(
             process::exit(become_program().tell().into())
         }
         program => {
+            close_all_but(tally);
             let status = accompany(program);
-            print_report(supervisor);
+            print_report(tally, kinds);
             end_as(status)
+        }
+    }
+}
+
+/// Closes what is the program's alone: the other end of a pipe is to hear when the program closes
+/// its own. The standard error stays, for the report.
+fn close_all_but(tally: &Tally) {
+    let tally = tally.as_fd().as_raw_fd() as u32;
+    for (first, last) in [(0, 1), (3, tally - 1), (tally + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: Nothing in this process uses what is closed.
+            unsafe { libc::close_range(first, last, 0) };
         }
     }
 }
@@ -59,7 +76,7 @@ fn accompany(program: pid_t) -> c_int {
             if !libc::WIFSTOPPED(status) {
                 return status;
             }
-            // Who stops it otherwise continues it itself; and then there is nothing to be told.
+            // Another who stops it continues it, too: then there is nothing to be told.
             if let libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU = libc::WSTOPSIG(status) {
                 // SAFETY: They take numbers. The shell continues this process, and it the program.
                 unsafe {
@@ -86,13 +103,12 @@ fn is_from_terminal(signal: &libc::siginfo_t) -> bool {
     signal.si_code == SI_KERNEL && SENT.contains(&signal.si_signo)
 }
 
-fn print_report(mut supervisor: &UnixStream) {
-    let mut report = String::new();
-    let asked = supervisor.write_all(&[0]);
-    if let Err(error) = asked.and_then(|()| supervisor.read_to_string(&mut report)) {
-        report = format!("ipcdemo: no report: the supervisor is gone: {error}\n");
-    }
-    // Who does not listen has seen enough.
+fn print_report(tally: &Tally, kinds: Kinds) {
+    let report = match tally.sums() {
+        Ok(sums) => Report { sums, kinds }.to_string(),
+        Err(error) => format!("ipcdemo: no report: {error}\n"),
+    };
+    // A reader that is gone has seen enough.
     let _ = io::stderr().write_all(report.as_bytes());
 }
 
