@@ -760,7 +760,17 @@ fn enter_root(tag: &str) -> Result<()> {
         )
         .with_context(|| format!("moving {path}"))?;
     }
-    chroot(root)?;
+    // The root of all mounts: the kernel lets nobody in a mere chroot make a user namespace.
+    chdir(root)?;
+    mount(
+        Some("."),
+        "/",
+        None::<&CStr>,
+        MsFlags::MS_MOVE,
+        None::<&CStr>,
+    )
+    .context("moving the root")?;
+    chroot(".")?;
     chdir("/")?;
     Ok(())
 }
