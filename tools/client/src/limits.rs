@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The limits of the caller's IPC namespace, by their files below `/proc/sys`. A new namespace
@@ -60,12 +60,17 @@ impl Limits {
         let write = |(path, value): (PathBuf, io::Result<Vec<u8>>)| {
             let written = value.and_then(|value| match fs::read(&path)? == value {
                 true => Ok(()),
-                false => fs::write(&path, value),
+                false => write_file(&path, &value),
             });
             written.err().map(|error| LostLimit { path, error })
         };
         self.0.into_iter().filter_map(write).collect()
     }
+}
+
+/// Writes a file that is there: a folder that is no `/proc` is to get no files by this.
+pub(crate) fn write_file(path: &Path, value: &[u8]) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.write_all(value)
 }
 
 /// The limits in a folder, in order.

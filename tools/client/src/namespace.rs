@@ -11,7 +11,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::limits::{Limits, LostLimit};
+use crate::limits::{Limits, LostLimit, write_file};
 
 const PROC_SYS: &str = "/proc/sys";
 
@@ -145,12 +145,13 @@ fn with_user_namespace() -> Result<(), NamespaceError> {
     wait_for_joined_threads();
     unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC).map_err(|error| Step::User.failed(error))?;
     for (path, text) in [
-        // Without that the kernel lets nobody map a group who could not change to it.
+        // The kernel lets an ordinary user map a group only if no process there may drop groups.
         ("/proc/self/setgroups", "deny".into()),
         ("/proc/self/uid_map", identity(user)),
         ("/proc/self/gid_map", identity(group)),
     ] {
-        fs::write(path, text).map_err(|error| Step::Map(path).failed(error))?;
+        write_file(Path::new(path), text.as_bytes())
+            .map_err(|error| Step::Map(path).failed(error))?;
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ fn tell(namespace: &OwnNamespace) {
     if namespace.with_user_namespace {
         eprintln!(
             "ipcdemo: without CAP_SYS_ADMIN the program gets a user namespace: setuid and setgid bits \
-             and file capabilities have no effect there, and supplementary groups have no numbers"
+             and file capabilities have no effect there, and supplementary groups show as nogroup"
         );
     }
     if !namespace.lost_limits.is_empty() {
