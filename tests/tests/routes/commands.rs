@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `ipcdemo enroll`, `ipcdemo routes` and `ipcdemo ls`, as a user calls them.
+//! `ipcdemo exec`, `ipcdemo routes` and `ipcdemo ls`, as a user calls them.
 
 use std::fs::File;
 use std::process::{Command, Output};
@@ -13,18 +13,18 @@ use crate::ENTRIES;
 serial! {
     /// The program is what the process becomes, with its status.
     fn it_becomes_the_program() {
-        let output = ipcdemo(&["enroll", "--", "sh", "-c", "echo $PPID; exit 7"]);
+        let output = ipcdemo(&["exec", "--", "sh", "-c", "echo $PPID; exit 7"]);
         assert_eq!(output.status.code(), Some(7), "{output:?}");
         assert_eq!(text(&output).trim(), std::process::id().to_string());
         assert!(output.stderr.is_empty(), "{output:?}");
-        let output = ipcdemo(&["enroll", "--", "/nowhere"]);
+        let output = ipcdemo(&["exec", "--", "/nowhere"]);
         assert_eq!(output.status.code(), Some(127), "{output:?}");
     }
 
     /// Each namespace is named with those who have it.
     fn members_are_listed() {
         let list = "ipcdemo ls --namespaces; readlink /proc/self/ns/ipc";
-        let output = ipcdemo(&["enroll", "--only", "counter", "--", "sh", "-c", list]);
+        let output = ipcdemo(&["exec", "--only", "counter", "--", "sh", "-c", list]);
         let text = text(&output);
         let link = text.lines().last().unwrap();
         let line = text.lines().find(|line| line.starts_with(link)).unwrap();
@@ -86,7 +86,7 @@ serial! {
             assert!(line.contains(" resting "), "{off}");
         }
         assert!(table(&["routes", "--json"]).contains("\"on\":false"));
-        let output = ipcdemo(&["enroll", "--", "true"]);
+        let output = ipcdemo(&["exec", "--", "true"]);
         assert_eq!(output.status.code(), Some(1));
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert!(complaint.contains("ipcdemo routes --on"), "{complaint}");
