@@ -125,7 +125,8 @@ fn state(namespace: &Namespace) -> &'static str {
 
 /// For people.
 fn table(namespaces: &[Namespace], pins: &HashMap<String, Pins>) -> String {
-    let mut text = String::from("NAMESPACE         ID          KINDS     STATE        PINNED BY\n");
+    let mut text =
+        String::from("NAMESPACE         ID          KINDS         STATE        PINNED BY\n");
     for namespace in namespaces {
         let link = link(namespace.inum);
         let mut holders = pins.get(&link).map(words).unwrap_or_default();
@@ -141,7 +142,7 @@ fn table(namespaces: &[Namespace], pins: &HashMap<String, Pins>) -> String {
         }
         let _ = writeln!(
             text,
-            "{link:<16}  {:<10}  {:<8}  {:<11}  {}",
+            "{link:<16}  {:<10}  {:<12}  {:<11}  {}",
             namespace.id,
             namespace.kinds,
             state(namespace),
