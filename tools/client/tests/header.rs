@@ -195,7 +195,7 @@ fn values_and_sizes_add_up() {
     assert_eq!(raw::IPCDEMO_PIPE_SIZE_VER0, 4 * 4);
     assert_eq!(raw::IPCDEMO_FIFO_SIZE_VER0, 32 + 2 * 4);
     assert_eq!(raw::IPCDEMO_TALLY_SIZE_VER0, 2 * 4);
-    assert_eq!(raw::IPCDEMO_TALLIED_SIZE_VER0, 4 * 8);
+    assert_eq!(raw::IPCDEMO_TALLIED_SIZE_VER0, 8 + 4 * 4);
     assert_eq!(raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0, 2 * 4 + 3 * 8);
     assert_eq!(raw::IPCDEMO_WAIT_SIZE_VER0, 5 * 8 + 14 * 4);
     assert_eq!(raw::IPCDEMO_WAKE_SIZE_VER0, 8 + 10 * 4);
