@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipcdemo_client::{Factory, Object};
 
+use crate::module::references;
 use crate::{guarded, guarded_for, until};
 
 /// What there is of this process's descriptors and of the module's objects: the
@@ -63,11 +64,13 @@ fn in_turn(run: impl FnOnce()) {
     static ALONE: Once = Once::new();
     // A test that failed has left nothing behind that the next one depends on.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    // The kernel takes a ring of the program before apart after that program's end.
+    // The kernel takes a ring of the program before apart after that program's end, and its namespace has a reference to
+    // the module for a second longer.
     ALONE.call_once(|| {
         until("nothing is left of the program before", || {
             Factory::open().map_or(true, |factory| {
-                factory.list().is_ok_and(|list| list.is_empty())
+                let namespaces = factory.namespaces().unwrap().len() as u32;
+                factory.list().unwrap().is_empty() && references() == namespaces + 1
             })
         });
     });
