@@ -54,7 +54,7 @@ impl Fifo {
     /// If that is not possible.
     pub fn make(&self) {
         match self.subject {
-            Subject::Native | Subject::Routed => {
+            Subject::Native => {
                 let (path, mode) = (self.path(), Mode::from_raw_mode(self.mode));
                 mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
                 // What the umask took.
@@ -71,7 +71,7 @@ impl Fifo {
     /// If there is none.
     pub fn remove(&self) {
         match self.subject {
-            Subject::Native | Subject::Routed => fs::remove_file(self.path()).unwrap(),
+            Subject::Native => fs::remove_file(self.path()).unwrap(),
             Subject::Module => factory().rmfifo(&self.name).unwrap(),
         }
     }
@@ -86,7 +86,7 @@ impl Fifo {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self.subject {
-            Subject::Native | Subject::Routed => Path::new("/tmp").join(&self.name),
+            Subject::Native => Path::new("/tmp").join(&self.name),
             Subject::Module => fifo_path(&self.name),
         }
     }
@@ -161,7 +161,7 @@ impl Drop for Fifo {
     fn drop(&mut self) {
         // A test may have removed it, and one that fails has a story of its own.
         let _ = match self.subject {
-            Subject::Native | Subject::Routed => fs::remove_file(self.path()),
+            Subject::Native => fs::remove_file(self.path()),
             Subject::Module => Factory::open().map_or(Ok(()), |factory| factory.rmfifo(&self.name)),
         };
     }

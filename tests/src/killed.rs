@@ -17,9 +17,7 @@ use rustix::process::Signal;
 
 use crate::fifo::ahead_of;
 use crate::pipe::{fill, put, queued, take};
-use crate::{
-    Child, Errno, Fd, MissingPage, PAGE, Sleeper, Subject, poll_now, read_to, until, write_from,
-};
+use crate::{Child, Errno, Fd, MissingPage, PAGE, Sleeper, poll_now, read_to, until, write_from};
 
 /// Kills the reader that is woken for the first of two bytes. The other one has to be woken for the
 /// second.
@@ -56,8 +54,8 @@ pub fn a_reader_is(reader: &Fd, writer: &Fd) {
 /// # Panics
 ///
 /// As [`a_reader_is`].
-pub fn a_writer_is(subject: Subject, reader: &Fd, writer: &Fd) {
-    let all = fill(subject, writer);
+pub fn a_writer_is(reader: &Fd, writer: &Fd) {
+    let all = fill(writer);
     assert_eq!(all.len(), 2 * PAGE);
     let child = Child::fork(|| {
         let _ = put(writer, &[1; PAGE]);

@@ -25,6 +25,7 @@ pub mod outsider;
 mod patching;
 pub mod pipe;
 mod ring;
+pub mod sides;
 mod signal;
 mod sleeper;
 mod subject;
@@ -66,7 +67,7 @@ macro_rules! serial {
 }
 
 /// Makes two tests of each function, `name::native` and `name::module`, each run by
-/// [`guarded`] or by the function that is named at the head.
+/// [`guarded`] or by the function that is named at the head. The program has to have [`sides!`].
 #[macro_export]
 macro_rules! differential {
     (by $run:path; $($functions:tt)*) => {
@@ -77,18 +78,15 @@ macro_rules! differential {
     };
 }
 
-/// As [`differential!`], for a program that is a member: makes `name::routed` of each function.
+/// Makes a test of each function for ours alone, `name::module`.
 #[macro_export]
-macro_rules! routed {
+macro_rules! ours {
     (by $run:path; $($functions:tt)*) => {
-        $crate::by_subject! { [routed = Routed] $run; $($functions)* }
-    };
-    ($($functions:tt)*) => {
-        $crate::routed! { by $crate::guarded; $($functions)* }
+        $crate::by_subject! { [module = Module] $run; $($functions)* }
     };
 }
 
-/// Makes a test of each function for each subject, which [`differential!`] and [`routed!`] name.
+/// Makes a test of each function for each subject, which [`differential!`] and [`ours!`] name.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! by_subject {
@@ -135,48 +133,4 @@ macro_rules! differing {
             fn ours($subject: $crate::Subject) $ours
         }
     )*};
-}
-
-/// As [`differing!`], for a program that is a member: makes `name::routed` of each body for ours.
-#[macro_export]
-macro_rules! routed_differing {
-    ($($(#[$attribute:meta])* fn $name:ident {
-        native() $native:block
-        ours($subject:ident: Subject) $ours:block
-    })*) => {$(
-        $(#[$attribute])*
-        mod $name {
-            use super::*;
-
-            #[expect(dead_code, reason = "the kernel's are tried by another program")]
-            fn native() $native
-
-            #[test]
-            fn routed() {
-                $crate::guarded(|| ours($crate::Subject::Routed));
-            }
-
-            fn ours($subject: $crate::Subject) $ours
-        }
-    )*};
-}
-
-/// Makes the test program a member, before its harness has a second thread.
-///
-/// Its [`Subject::Routed`] makes counters by eventfd2(2), and [`Subject::Native`] has another process
-/// make them, which is no member.
-#[macro_export]
-macro_rules! member_program {
-    () => {
-        #[used]
-        // SAFETY: The C library calls what is in this section, once it is ready itself.
-        #[unsafe(link_section = ".init_array")]
-        static BECOMES_A_MEMBER: extern "C" fn() = {
-            extern "C" fn enroll() {
-                $crate::outsider::start();
-                $crate::member::become_member();
-            }
-            enroll
-        };
-    };
 }

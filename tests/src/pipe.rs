@@ -3,16 +3,15 @@
 //! Pipes of either make, and what the tests do with them again and again.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use ipcdemo_client::{Factory, PipeFlags, raw};
+use ipcdemo_client::{Factory, PipeFlags, PipeLimitsChange};
 use rustix::event::PollFlags;
 use rustix::io;
 
-use crate::subject::{factory, last_error};
-use crate::{Access, Child, Errno, Fd, Memory, Sleeper, Subject, guarded};
+use crate::subject::{is_ours, last_error};
+use crate::{Access, Child, Errno, Fd, Memory, Sleeper, Subject, guarded, outsider};
 
 /// How many buffers a pipe has to begin with: PIPE_DEF_BUFFERS.
 pub const BUFFERS: usize = 16;
@@ -82,7 +81,7 @@ impl Subject {
     pub fn pipe_of(self, buffers: usize, flags: PipeFlags) -> (Fd, Fd) {
         let (reader, writer) = self.pipe_with(flags);
         let size = (buffers * crate::PAGE) as u32;
-        assert_eq!(self.set_size(&writer, size), Ok(size));
+        assert_eq!(set_size(&writer, size), Ok(size));
         (reader, writer)
     }
 
@@ -90,106 +89,25 @@ impl Subject {
     ///
     /// # Panics
     ///
-    /// If the module is not loaded.
+    /// As [`Subject::create`].
     pub fn create_pipe(self, flags: u32) -> Result<(OwnedFd, OwnedFd), Errno> {
-        let mut args = pipe_args(flags);
-        let fds = [&raw mut args.read_fd, &raw mut args.write_fd];
-        // SAFETY: The struct begins with the two numbers, as pipe2's array does.
-        unsafe { self.call_pipe(flags, fds[0].cast()) }?;
-        // SAFETY: The call succeeded, so these are new descriptors, and ours.
-        let ends = [args.read_fd, args.write_fd].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        Ok(ends.into())
-    }
-
-    /// Asks for a pipe whose numbers can be told in the first `told` bytes only; it must
-    /// be refused.
-    pub fn create_untold_pipe(self, told: usize) -> Errno {
-        let memory = Memory::new(Access::ReadWrite);
-        let address = match (self, told) {
-            // What is read to its end before it is written to.
-            (Self::Module, 0) => {
-                let args = pipe_args(0);
-                let words = [
-                    args.read_fd as u32,
-                    args.write_fd as u32,
-                    args.flags,
-                    args.size,
-                ];
-                let address = memory.store(words.map(u32::to_ne_bytes).as_flattened());
-                memory.protect(Access::ReadOnly);
-                address
-            }
-            _ => memory.before_end(told),
+        let outsiders = match self {
+            Self::Native => outsider::pipe(flags),
+            Self::Module => None,
         };
-        // SAFETY: The kernel faults before it has written both.
-        let result = unsafe { self.call_pipe(0, address.pointer()) };
-        result.expect_err("the numbers cannot be told")
-    }
-
-    /// # Safety
-    ///
-    /// `fds` must point to a `struct ipcdemo_pipe_args`, or to two numbers if it is the
-    /// kernel's pipe, or where the kernel can do no harm.
-    unsafe fn call_pipe(self, flags: u32, fds: *mut i32) -> Result<(), Errno> {
-        let result = match self {
-            // SAFETY: By the caller.
-            Self::Native | Self::Routed if flags == 0 => unsafe {
-                libc::syscall(libc::SYS_pipe, fds) as i32
-            },
-            // SAFETY: By the caller.
-            Self::Native | Self::Routed => unsafe {
-                libc::syscall(libc::SYS_pipe2, fds, flags) as i32
-            },
-            Self::Module => {
-                // SAFETY: By the caller.
-                let result = unsafe { raw::ioctl(factory(), raw::IPCDEMO_IOC_PIPE, fds.cast()) };
-                return result.map(drop).map_err(errno);
-            }
-        };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(last_error())
+        if let Some(ends) = outsiders {
+            return Ok(ends);
         }
-    }
-
-    /// Asks for a capacity, and gives the one that there is then.
-    pub fn set_size(self, fd: impl AsFd, size: u32) -> Result<u32, Errno> {
-        self.size_call(
-            &fd,
-            libc::F_SETPIPE_SZ,
-            raw::IPCDEMO_IOC_PIPE_SET_SIZE,
-            size,
-        )
-    }
-
-    /// The capacity.
-    pub fn size(self, fd: impl AsFd) -> Result<u32, Errno> {
-        self.size_call(&fd, libc::F_GETPIPE_SZ, raw::IPCDEMO_IOC_PIPE_GET_SIZE, 0)
-    }
-
-    fn size_call(
-        self,
-        fd: &impl AsFd,
-        command: i32,
-        request: u32,
-        size: u32,
-    ) -> Result<u32, Errno> {
-        let result = match self {
-            Self::Native | Self::Routed => {
-                // SAFETY: These commands take a number.
-                match unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), command, size) } {
-                    -1 => Err(last_error()),
-                    size => Ok(size),
-                }
-            }
-            Self::Module => {
-                let argument = std::ptr::without_provenance_mut(size as usize);
-                // SAFETY: So do these requests.
-                unsafe { raw::ioctl(fd.as_fd(), request, argument) }.map_err(errno)
-            }
-        };
-        result.map(|size| size as u32)
+        let mut fds = [-1; 2];
+        // SAFETY: It has place for both.
+        unsafe { call(flags, fds.as_mut_ptr()) }?;
+        // SAFETY: The call succeeded, so these are new descriptors, and ours.
+        let [reader, writer] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        assert!(
+            self == Self::Native || is_ours(&reader),
+            "the module did not answer"
+        );
+        Ok((reader, writer))
     }
 
     /// The value of a limit of all pipes.
@@ -214,7 +132,7 @@ impl Subject {
 
     fn limit_call(self, limit: Limit, value: Option<u64>) -> Result<u64, Errno> {
         match self {
-            Self::Native | Self::Routed => {
+            Self::Native => {
                 let path = format!("/proc/sys/fs/{}", limit.name());
                 if let Some(value) = value {
                     fs::write(&path, value.to_string()).map_err(errno)?;
@@ -226,35 +144,82 @@ impl Subject {
                     .unwrap())
             }
             Self::Module => {
-                let mut args = raw::ipcdemo_pipe_limits_args::default();
-                if let Some(value) = value {
-                    args.set = limit.bit();
-                    match limit {
-                        Limit::MaxSize => args.max_size = value as u32,
-                        Limit::UserPagesSoft => args.user_pages_soft = value,
-                        Limit::UserPagesHard => args.user_pages_hard = value,
-                    }
+                let mut change = PipeLimitsChange::default();
+                match limit {
+                    Limit::MaxSize => change.max_size = value.map(|value| value as u32),
+                    Limit::UserPagesSoft => change.user_pages_soft = value,
+                    Limit::UserPagesHard => change.user_pages_hard = value,
                 }
-                let pointer = (&raw mut args).cast();
-                // SAFETY: `args` is what this request asks for.
-                unsafe { raw::ioctl(factory(), raw::IPCDEMO_IOC_PIPE_LIMITS, pointer) }
-                    .map_err(errno)?;
+                let limits = factory().change_pipe_limits(change).map_err(errno)?;
                 Ok(match limit {
-                    Limit::MaxSize => args.max_size.into(),
-                    Limit::UserPagesSoft => args.user_pages_soft,
-                    Limit::UserPagesHard => args.user_pages_hard,
+                    Limit::MaxSize => limits.max_size.into(),
+                    Limit::UserPagesSoft => limits.user_pages_soft,
+                    Limit::UserPagesHard => limits.user_pages_hard,
                 })
             }
         }
     }
 }
 
-fn pipe_args(flags: u32) -> raw::ipcdemo_pipe_args {
-    raw::ipcdemo_pipe_args {
-        read_fd: -1,
-        write_fd: -1,
-        flags,
-        size: 0,
+/// pipe(2) or pipe2(2), whoever answers it.
+///
+/// # Safety
+///
+/// `fds` must point to two numbers, or where the kernel can do no harm.
+unsafe fn call(flags: u32, fds: *mut i32) -> Result<(), Errno> {
+    let result = if flags == 0 {
+        // SAFETY: By the caller.
+        unsafe { libc::syscall(libc::SYS_pipe, fds) }
+    } else {
+        // SAFETY: By the caller.
+        unsafe { libc::syscall(libc::SYS_pipe2, fds, flags) }
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_error())
+    }
+}
+
+/// Asks for a pipe whose numbers can be told in the first `told` bytes only; it must be refused.
+#[must_use]
+pub fn create_untold(told: usize) -> Errno {
+    let memory = Memory::new(Access::ReadWrite);
+    // SAFETY: The kernel faults before it has written both.
+    let result = unsafe { call(0, memory.before_end(told).pointer::<i32>()) };
+    result.expect_err("the numbers cannot be told")
+}
+
+/// A pipe that the factory makes, with these flags, and closed on exec besides.
+///
+/// # Panics
+///
+/// If there is none to be had.
+#[must_use]
+pub fn from_factory(size: u32, flags: PipeFlags) -> (Fd, Fd) {
+    let (reader, writer) = factory().pipe(size, flags | PipeFlags::CLOEXEC).unwrap();
+    (Arc::new(reader.into()), Arc::new(writer.into()))
+}
+
+fn factory() -> Factory {
+    Factory::open().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Asks for a capacity, and gives the one that there is then.
+pub fn set_size(fd: impl AsFd, size: u32) -> Result<u32, Errno> {
+    size_call(fd.as_fd(), libc::F_SETPIPE_SZ, size)
+}
+
+/// The capacity.
+pub fn size(fd: impl AsFd) -> Result<u32, Errno> {
+    size_call(fd.as_fd(), libc::F_GETPIPE_SZ, 0)
+}
+
+fn size_call(fd: BorrowedFd<'_>, command: i32, size: u32) -> Result<u32, Errno> {
+    // SAFETY: These commands take a number.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), command, size) } {
+        -1 => Err(last_error()),
+        size => Ok(size as u32),
     }
 }
 
@@ -281,14 +246,6 @@ impl Limit {
             Self::UserPagesHard => "pipe-user-pages-hard",
         }
     }
-
-    fn bit(self) -> u32 {
-        match self {
-            Self::MaxSize => raw::IPCDEMO_LIMIT_MAX_SIZE,
-            Self::UserPagesSoft => raw::IPCDEMO_LIMIT_USER_PAGES_SOFT,
-            Self::UserPagesHard => raw::IPCDEMO_LIMIT_USER_PAGES_HARD,
-        }
-    }
 }
 
 /// A limit that is another for a while. One test at a time has one.
@@ -312,10 +269,6 @@ impl Drop for Limited {
 /// if the body returns, and 101 if it panics.
 #[must_use]
 pub fn as_user(uid: u32, body: impl FnOnce()) -> i32 {
-    // The user may not open it. Native tests run without it as well.
-    if Path::new(Factory::PATH).exists() {
-        factory();
-    }
     let child = Child::fork(|| {
         // SAFETY: The child has one thread.
         unsafe {
@@ -353,8 +306,8 @@ pub fn put(fd: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
 /// # Panics
 ///
 /// If there is more or less room.
-pub fn fill(subject: Subject, writer: &Fd) -> Vec<u8> {
-    let all = bytes(subject.size(writer).unwrap() as usize);
+pub fn fill(writer: &Fd) -> Vec<u8> {
+    let all = bytes(size(writer).unwrap() as usize);
     assert_eq!(put(writer, &all), Ok(all.len()));
     all
 }

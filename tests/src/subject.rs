@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
-use ipcdemo_client::{CounterFlags, Factory, Object, raw};
+use ipcdemo_client::{CounterFlags, Object};
 
 use crate::{Errno, outsider};
 
@@ -19,10 +19,8 @@ pub type Fd = Arc<OwnedFd>;
 pub enum Subject {
     /// The kernel's.
     Native,
-    /// Ours.
+    /// Ours, as the kernel's own calls make them for a member.
     Module,
-    /// Ours, as the kernel's own calls make them for a member. Only counters are routed.
-    Routed,
 }
 
 impl Subject {
@@ -70,46 +68,25 @@ impl Subject {
     ///
     /// # Panics
     ///
-    /// If the module is not loaded.
+    /// If the kernel makes it where the module should, as for a program without [`sides!`](crate::sides!).
     pub fn create(self, initval: u32, flags: u32) -> Result<OwnedFd, Errno> {
         match self {
             Self::Native => match outsider::eventfd(initval, flags) {
                 Some(fd) => Ok(fd),
                 None => native(initval, flags),
             },
-            Self::Routed => {
+            Self::Module => {
                 let fd = native(initval, flags)?;
-                let id = Object::id_of(&fd).unwrap();
-                assert!(id.is_some(), "the module did not answer");
+                assert!(is_ours(&fd), "the module did not answer");
                 Ok(fd)
             }
-            Self::Module => {
-                let mut args = raw::ipcdemo_counter_args {
-                    fd: -1,
-                    flags,
-                    initval,
-                    reserved: 0,
-                };
-                let pointer = (&raw mut args).cast();
-                // SAFETY: `args` is what this request asks for.
-                let result = unsafe { raw::ioctl(factory(), raw::IPCDEMO_IOC_COUNTER, pointer) };
-                match result {
-                    // SAFETY: As above.
-                    Ok(_) => Ok(unsafe { OwnedFd::from_raw_fd(args.fd) }),
-                    Err(error) => Err(Errno::from_io_error(&error).unwrap()),
-                }
-            }
         }
     }
+}
 
-    /// What `/proc/self/fd` calls such a counter.
-    #[must_use]
-    pub fn link(self) -> &'static str {
-        match self {
-            Self::Native | Self::Routed => "anon_inode:[eventfd]",
-            Self::Module => "anon_inode:[ipcdemo-counter]",
-        }
-    }
+/// Whether the module made it.
+pub(crate) fn is_ours(fd: impl AsFd) -> bool {
+    Object::id_of(fd).unwrap().is_some()
 }
 
 /// eventfd2(2), whoever answers it.
@@ -121,14 +98,6 @@ pub(crate) fn native(initval: u32, flags: u32) -> Result<OwnedFd, Errno> {
     }
     // SAFETY: The call succeeded, so this is a new descriptor, and ours.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// One for all tests: each ioctl stands for itself.
-pub(crate) fn factory() -> BorrowedFd<'static> {
-    static FACTORY: OnceLock<Factory> = OnceLock::new();
-    FACTORY
-        .get_or_init(|| Factory::open().unwrap_or_else(|error| panic!("{error}")))
-        .as_fd()
 }
 
 pub(crate) fn last_error() -> Errno {

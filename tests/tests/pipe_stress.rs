@@ -16,16 +16,18 @@ use std::time::Duration;
 
 use ipcdemo_client::{Factory, PipeFlags};
 use ipcdemo_tests::fifo::Fifo;
-use ipcdemo_tests::pipe::{bytes, path, put, queued, take};
+use ipcdemo_tests::pipe::{bytes, path, put, queued, set_size, take};
 use ipcdemo_tests::{
-    Access, Census, Errno, Fd, Memory, PAGE, Signal, Subject, differential, pin, read_to, scaled,
-    serially_for, until, write_from,
+    Access, Census, Errno, Fd, Memory, PAGE, Signal, Subject, differential, ours, pin, read_to,
+    scaled, serially_for, sides, until, write_from,
 };
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::pipe::{SpliceFlags, splice};
 use rustix::process::{Pid, Resource, Rlimit, setrlimit};
 use rustix::thread::gettid;
+
+sides!();
 
 /// What either test may take where everything else is busy as well.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -137,7 +139,7 @@ differential! {
                     0 => signal.send(tid),
                     1 => {
                         let size = (PAGE << random.below(5)) as u32;
-                        let result = s.set_size(&reader, size);
+                        let result = set_size(&reader, size);
                         assert!(matches!(result, Ok(_) | Err(Errno::BUSY)), "{result:?}");
                     }
                     _ => {}
@@ -346,7 +348,7 @@ impl Melee {
             }
             62..66 => {
                 let size = (PAGE << random.below(6)) as u32;
-                self.note("resize", self.subject.set_size(&end, size));
+                self.note("resize", set_size(&end, size));
             }
             66..74 => {
                 let flags = [OFlags::RDONLY, OFlags::WRONLY, OFlags::RDWR][random.below(3)];
@@ -452,17 +454,18 @@ fn name(error: Errno) -> &'static str {
     known.unwrap_or_else(|| panic!("{error}")).1
 }
 
-/// Ten thousand pipes, made, used and closed, leave no memory behind.
-#[test]
-fn pipes_leave_nothing() {
-    run(|| {
+ours! {
+    by crate::run;
+
+    /// Ten thousand pipes, made, used and closed, leave no memory behind.
+    fn pipes_leave_nothing(s: Subject) {
         const MOST: usize = 256 << 10;
         if keeps_what_is_freed() {
             return;
         }
         let use_some = |times| {
             for _ in 0..times {
-                let (reader, writer) = Subject::Module.pipe();
+                let (reader, writer) = s.pipe();
                 assert_eq!(put(&writer, &SOME[..100]), Ok(100));
                 assert_eq!(take(&reader, 10).unwrap().len(), 10);
             }
@@ -478,17 +481,14 @@ fn pipes_leave_nothing() {
             grown < MOST
         });
         println!("10,000 pipes: the slabs have grown by {grown} bytes");
-    });
-}
+    }
 
-/// Nor do writes and reads that end where memory does.
-#[test]
-fn refusals_leave_nothing() {
-    run(|| {
+    /// Nor do writes and reads that end where memory does.
+    fn refusals_leave_nothing(s: Subject) {
         const MOST: usize = 4 << 20;
         let memory = Memory::new(Access::ReadWrite);
         let refuse = |times| {
-            let (reader, writer) = Subject::Module.nonblocking_pipe();
+            let (reader, writer) = s.nonblocking_pipe();
             for _ in 0..times {
                 let nowhere = memory.before_end(0);
                 assert_eq!(write_from(&writer, nowhere, 1), Err(Errno::FAULT));
@@ -504,13 +504,10 @@ fn refusals_leave_nothing() {
         refuse(5_000);
         let grown = Usage::now().pages.saturating_sub(before.pages);
         assert!(grown < MOST, "{grown} bytes");
-    });
-}
+    }
 
-/// What a pipe holds, beside the kernel's own: nothing more in any state.
-#[test]
-fn pipes_cost_no_more_than_the_kernels() {
-    run(|| {
+    /// What a pipe holds, beside the kernel's own: nothing more in any state.
+    fn pipes_cost_no_more_than_the_kernels(s: Subject) {
         if keeps_what_is_freed() {
             return;
         }
@@ -533,7 +530,7 @@ fn pipes_cost_no_more_than_the_kernels() {
             }),
         ];
         for (name, bring_about) in states {
-            let costs = [Subject::Native, Subject::Module].map(|subject| {
+            let costs = [Subject::Native, s].map(|subject| {
                 // Once before, for the table of descriptors and whatever else grows. Then three times: memory
                 // that others give back meanwhile, as a process may that ended before, counts for one of them.
                 cost(subject, bring_about);
@@ -556,7 +553,7 @@ fn pipes_cost_no_more_than_the_kernels() {
                 assert!(module.pages < tenth, "an idle one has no pages: {module:?}");
             }
         }
-    });
+    }
 }
 
 /// Brings a new pipe to a state.

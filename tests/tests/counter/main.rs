@@ -7,7 +7,7 @@
 //! makes of the file operations and modes that eventfd has, or has not (lines
 //! 302 to 311 and 403 to 405).
 //!
-//! `make coverage` shows which lines the native halves reach: 155 of 177. The others
+//! `make coverage` shows which lines the native sides reach: 155 of 177. The others
 //! are
 //! - 69: a warning about a signal inside a signal, which its users must not let happen;
 //! - 198 to 211, eventfd_ctx_remove_wait_queue: KVM and VFIO end an irqfd or virqfd by it;
@@ -18,8 +18,6 @@
 //! reached in part. The ida has always had an id to give, so 84 never found none. And
 //! the wake-up with EPOLLHUP (113) finds nobody: whoever polls holds the file, and epoll
 //! has left the queue by then.
-//!
-//! The program counter_routed has the same cases for a member, whose eventfds are the module's.
 
 mod asynchronous;
 mod blocking;
@@ -32,4 +30,6 @@ mod processes;
 mod values;
 mod vectored;
 
-use ipcdemo_tests::{differential, differing};
+use ipcdemo_tests::{differential, differing, sides};
+
+sides!();

@@ -6,7 +6,10 @@
 mod closing;
 mod list;
 mod nodes;
+mod pipes;
 mod requests;
+
+use std::os::fd::AsFd;
 
 use ipcdemo_client::{CounterFlags, Factory, raw};
 use ipcdemo_tests::{Access, Address, Errno, Memory};
@@ -48,10 +51,10 @@ fn send(factory: &Factory, request: u32, bytes: &[u8]) -> (Result<i32, Errno>, V
 }
 
 /// Sends a request with an address, whatever is there.
-fn ioctl(factory: &Factory, request: u32, address: Address<'_>) -> Result<i32, Errno> {
+fn ioctl(fd: impl AsFd, request: u32, address: Address<'_>) -> Result<i32, Errno> {
     // SAFETY: No struct of these tests has a pointer in it, but for the list's, and
     // those tests lead it into a `Memory` or nowhere.
-    unsafe { ipcdemo_tests::ioctl(factory, request, address) }
+    unsafe { ipcdemo_tests::ioctl(fd, request, address) }
 }
 
 /// A struct as bytes.

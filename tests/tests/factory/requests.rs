@@ -4,10 +4,12 @@
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
-use ipcdemo_client::{CounterFlags, NullFlags, WaitqFlags, raw};
+use ipcdemo_client::{CounterFlags, NullFlags, PipeFlags, WaitqFlags, raw};
 use ipcdemo_tests::{
-    Access, Address, Census, Child, Errno, Memory, PAGE, compat, count, read, serial,
+    Access, Address, Census, Child, Errno, Memory, PAGE, Subject, compat, count, read, serial,
 };
+use rustix::fs::fcntl_getfl;
+use rustix::io::fcntl_getfd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{CLOEXEC, REQUESTS, counter_args, ioctl, open, send, words};
@@ -23,6 +25,17 @@ serial! {
         assert_eq!(null.write(&[1; 100]).unwrap(), 100);
         let queue = factory.waitq(1 << 40, WaitqFlags::empty()).unwrap();
         assert_eq!(queue.waiters().unwrap().word, 1 << 40);
+    }
+
+    /// A counter has the flags that eventfd2(2) would give it, and the initial value is unsigned.
+    fn a_counter_is_made_as_eventfd2_makes_it() {
+        let factory = open();
+        for flags in [CounterFlags::empty(), CounterFlags::NONBLOCK, CounterFlags::CLOEXEC] {
+            let told = |fd: OwnedFd| (fcntl_getfl(&fd).unwrap(), fcntl_getfd(&fd).unwrap(), count(&fd));
+            let theirs = Subject::Native.create(u32::MAX, flags.bits()).unwrap();
+            let ours = factory.counter(u32::MAX, flags).unwrap();
+            assert_eq!(told(ours.into()), told(theirs), "{flags:?}");
+        }
     }
 
     /// A number that stands for nothing is ENOTTY, whatever is at the address.
@@ -86,6 +99,12 @@ serial! {
                 let args = words(&[0, bit, 0, 0]);
                 let (result, _) = send(&factory, raw::IPCDEMO_IOC_WAITQ, &args);
                 assert_eq!(result, Err(Errno::INVAL), "waitq, flag {bit:#x}");
+            }
+            // That of a watch queue among them.
+            if PipeFlags::from_bits(bit).is_none() {
+                let args = words(&[0, 0, bit, 0]);
+                let (result, _) = send(&factory, raw::IPCDEMO_IOC_PIPE, &args);
+                assert_eq!(result, Err(Errno::INVAL), "pipe, flag {bit:#x}");
             }
         }
         census.check(&factory, "unknown flags");
@@ -222,6 +241,7 @@ serial! {
             (raw::IPCDEMO_IOC_NULL, words(&[0, CLOEXEC])),
             (raw::IPCDEMO_IOC_COUNTER, counter_args(CLOEXEC, 1, 0)),
             (raw::IPCDEMO_IOC_WAITQ, words(&[0, CLOEXEC, 1, 0])),
+            (raw::IPCDEMO_IOC_PIPE, words(&[0, 0, CLOEXEC, 0])),
             (raw::IPCDEMO_IOC_LIST, past_the_end),
             // Told before anything is enrolled.
             (raw::IPCDEMO_IOC_ARM, words(&[0; 20])),
@@ -249,9 +269,10 @@ serial! {
                 factory.counter(0, CounterFlags::empty()).err(),
                 factory.null(NullFlags::empty()).err(),
                 factory.waitq(0, WaitqFlags::empty()).err(),
+                factory.pipe(0, PipeFlags::empty()).err(),
             ];
             let made = made.map(|error| error.and_then(|error| error.raw_os_error()));
-            u8::from(made != [Some(libc::EMFILE); 3]) + 2 * u8::from(factory.list().unwrap() != before)
+            u8::from(made != [Some(libc::EMFILE); 4]) + 2 * u8::from(factory.list().unwrap() != before)
         });
         assert_eq!(child.wait(), 0);
         census.check(&factory, "EMFILE");
@@ -271,9 +292,10 @@ serial! {
                 factory.counter(0, CounterFlags::empty()).err(),
                 factory.null(NullFlags::empty()).err(),
                 factory.waitq(0, WaitqFlags::empty()).err(),
+                factory.pipe(0, PipeFlags::empty()).err(),
             ];
             let made = made.map(|error| error.and_then(|error| error.raw_os_error()));
-            u8::from(made != [Some(libc::ENFILE); 3])
+            u8::from(made != [Some(libc::ENFILE); 4])
         });
         let limit = std::fs::read(LIMIT).unwrap();
         // The kernel's quick count of files is off by dozens: only 0 is sure.

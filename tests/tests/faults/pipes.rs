@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use ipcdemo_client::{PipeFlags, PipeLimitsChange, fifo_path};
-use ipcdemo_tests::pipe::{bytes, put, queued, take};
+use ipcdemo_tests::pipe::{bytes, from_factory, put, queued, set_size, size, take};
 use ipcdemo_tests::{Access, Errno, Fd, Memory, PAGE, Subject, serial};
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags, open};
@@ -36,16 +36,16 @@ serial! {
     /// Slots, at the most; with what is inside, and the size, left as they were.
     fn resizing() {
         let factory = factory();
-        let (reader, writer) = Subject::Module.pipe_with(NONBLOCK);
+        let (reader, writer) = from_factory(0, NONBLOCK);
         let all = bytes(3 * PAGE + 10);
         assert_eq!(put(&writer, &all), Ok(all.len()));
         let before = 16 * PAGE as u32;
-        let resize = || Subject::Module.set_size(&writer, 256 * PAGE as u32);
-        every_fault(&factory, 1, resize, |size| {
-            let size = size.unwrap_or(before);
-            assert_eq!(Subject::Module.size(&writer), Ok(size));
+        let resize = || set_size(&writer, 256 * PAGE as u32);
+        every_fault(&factory, 1, resize, |now| {
+            let now = now.unwrap_or(before);
+            assert_eq!(size(&writer), Ok(now));
             assert_eq!(queued(&reader), all.len());
-            assert_eq!(Subject::Module.set_size(&writer, before), Ok(before));
+            assert_eq!(set_size(&writer, before), Ok(before));
         });
         assert_eq!(take(&reader, PAGE * 4).unwrap(), all);
     }
@@ -54,7 +54,7 @@ serial! {
     fn writing() {
         let factory = factory();
         for (length, before) in [(1, 0), (3 * PAGE + 10, 0), (17 * PAGE, 0), (100, 50), (PAGE, 50)] {
-            let pipe = Subject::Module.pipe_with(NONBLOCK);
+            let pipe = from_factory(0, NONBLOCK);
             let all = bytes(before + length);
             let prepare = || assert_eq!(put(&pipe.1, &all[..before]), Ok(before));
             prepare();
@@ -69,7 +69,7 @@ serial! {
     /// A packet is in as a whole or not at all.
     fn writing_packets() {
         let factory = factory();
-        let pipe = Subject::Module.pipe_with(NONBLOCK | PipeFlags::DIRECT);
+        let pipe = from_factory(0, NONBLOCK | PipeFlags::DIRECT);
         let all = bytes(2 * PAGE + 10);
         every_fault(&factory, 1, || put(&pipe.1, &all), |written| {
             let mut rest = &all[..written.unwrap_or(0)];
@@ -86,7 +86,7 @@ serial! {
     fn reading() {
         let factory = factory();
         for length in [1, 3 * PAGE + 10, 16 * PAGE] {
-            let pipe = Subject::Module.pipe_with(NONBLOCK);
+            let pipe = from_factory(0, NONBLOCK);
             let all = bytes(length);
             let prepare = || assert_eq!(put(&pipe.1, &all), Ok(length));
             prepare();
@@ -102,7 +102,7 @@ serial! {
     /// Being watched needs memory; where there is none, no entry is left behind.
     fn watching() {
         let factory = factory();
-        let (reader, writer) = Subject::Module.pipe();
+        let (reader, writer) = from_factory(0, PipeFlags::empty());
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         for end in [&reader, &writer] {
             let data = epoll::EventData::new_u64(0);
@@ -118,7 +118,7 @@ serial! {
     /// From ours to one of the kernel's, and back: each byte is in one or the other.
     fn splicing() {
         let factory = factory();
-        let (ours, theirs) = (Subject::Module.pipe_with(NONBLOCK), Subject::Native.pipe_with(NONBLOCK));
+        let (ours, theirs) = (from_factory(0, NONBLOCK), Subject::Native.pipe_with(NONBLOCK));
         let all = bytes(3 * PAGE + 10);
         for (from, to) in [(&ours, &theirs), (&theirs, &ours)] {
             let prepare = || assert_eq!(put(&from.1, &all), Ok(all.len()));
@@ -144,7 +144,7 @@ serial! {
             every_fault(&factory, 2, open, |end| {
                 if let (Some(end), OFlags::RDWR) = (&end, access) {
                     assert_eq!(put(end, b"abc"), Ok(3));
-                    assert_eq!(Subject::Module.size(end), Ok(16 * PAGE as u32));
+                    assert_eq!(size(end), Ok(16 * PAGE as u32));
                 }
             });
             // Whoever was refused has left no trace.
@@ -206,7 +206,7 @@ serial! {
         let factory = factory();
         for pages in 0..4 {
             for packets in [PipeFlags::empty(), PipeFlags::DIRECT] {
-                let pipe = Subject::Module.pipe_with(NONBLOCK | packets);
+                let pipe = from_factory(0, NONBLOCK | packets);
                 let all = bytes(PAGE);
                 let segments = Segments::new(&all, pages);
                 let expected = match pages * PAGE {
@@ -219,7 +219,7 @@ serial! {
                     assert_eq!(take(&pipe.0, PAGE).unwrap(), all);
                 }
             }
-            let pipe = Subject::Module.pipe_with(NONBLOCK);
+            let pipe = from_factory(0, NONBLOCK);
             let all = bytes(5 * PAGE);
             assert_eq!(put(&pipe.1, &all), Ok(all.len()));
             let segments = Segments::new(&[0; PAGE], pages);

@@ -3,7 +3,7 @@
 //! What the ends make of each other's coming and going, awake and asleep.
 
 use ipcdemo_tests::fifo::blocking;
-use ipcdemo_tests::pipe::{bytes, fill, put, queued, take};
+use ipcdemo_tests::pipe::{bytes, fill, put, queued, set_size, take};
 use ipcdemo_tests::{Child, Errno, PAGE, Sleeper, fifos};
 use rustix::fs::{OFlags, fcntl_setfl};
 
@@ -69,7 +69,7 @@ fifos! {
     /// 577, 821: the last reader's going ends the sleep of all writers.
     fn the_last_reader_wakes_all_writers(fifo: &Fifo) {
         let (reader, writer) = (fifo.reader(), fifo.writer());
-        fill(fifo.subject(), &writer);
+        fill(&writer);
         blocking(&writer);
         let sleepers = [(); 3].map(|()| Sleeper::putting(&writer, b"x"));
         drop(reader);
@@ -82,7 +82,7 @@ fifos! {
     fn another_reader_wakes_no_writer(fifo: &Fifo) {
         let (first, writer) = (fifo.reader(), fifo.writer());
         let second = fifo.reader();
-        fill(fifo.subject(), &writer);
+        fill(&writer);
         blocking(&writer);
         let sleeper = Sleeper::putting(&writer, b"x");
         drop(first);
@@ -94,7 +94,7 @@ fifos! {
     /// 580: a writer that had got some of it in is told how much, not of the end.
     fn a_partial_write_is_counted_at_the_end(fifo: &Fifo) {
         let (reader, writer) = fifo.blocking_ends();
-        assert_eq!(fifo.subject().set_size(&writer, 8192), Ok(8192));
+        assert_eq!(set_size(&writer, 8192), Ok(8192));
         let sleeper = Sleeper::putting(&writer, &bytes(3 * PAGE));
         drop(reader);
         assert_eq!(sleeper.join(), Ok(2 * PAGE));
@@ -105,7 +105,7 @@ fifos! {
     /// one goes, and writes for that.
     fn readers_can_take_turns(fifo: &Fifo) {
         let (first, writer) = (fifo.reader(), fifo.writer());
-        let total = fill(fifo.subject(), &writer).len();
+        let total = fill(&writer).len();
         blocking(&writer);
         let sleeper = Sleeper::putting(&writer, &bytes(PAGE));
         let second = fifo.reader();

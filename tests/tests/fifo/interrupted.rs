@@ -3,7 +3,7 @@
 //! Openings that come to nothing, and what they leave behind: nothing.
 
 use ipcdemo_tests::fifo::ahead_of;
-use ipcdemo_tests::pipe::{put, take};
+use ipcdemo_tests::pipe::{put, set_size, take};
 use ipcdemo_tests::{Child, Errno, PAGE, Signal, fifos, killed, poll_now, until};
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
@@ -150,8 +150,8 @@ fifos! {
     /// 533, 649, 655, 674: so does a writer.
     fn a_killed_writer_strands_nobody(fifo: &Fifo) {
         let (reader, writer) = fifo.blocking_ends();
-        fifo.subject().set_size(&writer, 2 * PAGE as u32).unwrap();
-        killed::a_writer_is(fifo.subject(), &reader, &writer);
+        set_size(&writer, 2 * PAGE as u32).unwrap();
+        killed::a_writer_is(&reader, &writer);
     }
 
     /// 1193, 1313: one that is stopped and continued waits on, with no handler and no

@@ -5,7 +5,7 @@
 use std::fs;
 
 use ipcdemo_tests::fifo::Fifo;
-use ipcdemo_tests::pipe::{BUFFERS, bytes, fill, put, queued, take};
+use ipcdemo_tests::pipe::{BUFFERS, bytes, fill, put, queued, set_size, size, take};
 use ipcdemo_tests::{Child, Errno, PAGE, Signal, Sleeper, fifos, until};
 use rustix::fs::OFlags;
 use rustix::io::dup;
@@ -48,35 +48,33 @@ fifos! {
     /// 798: who fills it and leaves, leaves nothing, though nobody else was there.
     fn nobody_keeps_what_nobody_holds(fifo: &Fifo) {
         for _ in 0..3 {
-            assert_eq!(fill(fifo.subject(), &fifo.both()).len(), BUFFERS * PAGE);
+            assert_eq!(fill(&fifo.both()).len(), BUFFERS * PAGE);
         }
         assert_eq!(take(fifo.reader(), 1), Ok(vec![]));
     }
 
     /// 1523, 1526: the capacity is one for all ends, whoever changes it.
     fn ends_share_the_capacity(fifo: &Fifo) {
-        let s = fifo.subject();
         let (reader, writer) = (fifo.reader(), fifo.writer());
-        assert_eq!(s.size(&reader), Ok(DEFAULT));
-        assert_eq!(s.set_size(&reader, 8192), Ok(8192));
-        assert_eq!(s.size(&writer), Ok(8192));
+        assert_eq!(size(&reader), Ok(DEFAULT));
+        assert_eq!(set_size(&reader, 8192), Ok(8192));
+        assert_eq!(size(&writer), Ok(8192));
         let much = bytes(BUFFERS * PAGE);
         assert_eq!(put(&writer, &much), Ok(8192));
-        assert_eq!(s.set_size(&writer, 8193), Ok(16384));
+        assert_eq!(set_size(&writer, 8193), Ok(16384));
         assert_eq!(put(&writer, &much), Ok(8192));
-        assert_eq!(s.size(fifo.both()), Ok(16384));
+        assert_eq!(size(fifo.both()), Ok(16384));
     }
 
     /// 909, 1219: it lasts as long as what it is the capacity of.
     fn the_capacity_goes_with_the_last(fifo: &Fifo) {
-        let s = fifo.subject();
         let reader = fifo.reader();
-        assert_eq!(s.set_size(&reader, 4096), Ok(4096));
+        assert_eq!(set_size(&reader, 4096), Ok(4096));
         let both = fifo.both();
         drop(reader);
-        assert_eq!(s.size(&both), Ok(4096));
+        assert_eq!(size(&both), Ok(4096));
         drop(both);
-        assert_eq!(s.size(fifo.both()), Ok(DEFAULT));
+        assert_eq!(size(fifo.both()), Ok(DEFAULT));
     }
 
     /// 813: a duplicate is the same end: not one more, nor one less when it goes.

@@ -3,7 +3,7 @@
 //! Who comes first pays, as for a pipe.
 
 use ipcdemo_tests::fifo::Fifo;
-use ipcdemo_tests::pipe::{Limit, as_user};
+use ipcdemo_tests::pipe::{Limit, as_user, size};
 use ipcdemo_tests::{Errno, fifos};
 use rustix::fs::OFlags;
 
@@ -28,7 +28,7 @@ fifos! {
     fn many_pages_make_small_ones(fifo: &Fifo) {
         let open = Fifo::with_mode(fifo.subject(), 0o666);
         let _limit = fifo.subject().set_limit(Limit::UserPagesSoft, 1).unwrap();
-        let code = as_user(USER, || assert_eq!(open.subject().size(open.both()), Ok(8192)));
+        let code = as_user(USER, || assert_eq!(size(open.both()), Ok(8192)));
         assert_eq!(code, 0);
     }
 

@@ -100,7 +100,7 @@ fifos! {
     fn a_writer_hears_of_room_and_of_readers(fifo: &Fifo) {
         let (reader, writer) = (fifo.reader(), fifo.writer());
         assert_eq!(all(&writer), WRITABLE);
-        fill(fifo.subject(), &writer);
+        fill(&writer);
         assert_eq!(all(&writer), NOTHING);
         drop(reader);
         assert_eq!(all(&writer), PollFlags::ERR);
@@ -143,7 +143,7 @@ fifos! {
     /// 821: who polls for room is told that there are no readers.
     fn a_poller_hears_of_the_last_reader(fifo: &Fifo) {
         let (reader, writer) = (fifo.reader(), fifo.writer());
-        fill(fifo.subject(), &writer);
+        fill(&writer);
         let poller = Sleeper::polling(&writer, PollFlags::OUT);
         drop(fifo.reader());
         assert!(poller.sleeps_on());

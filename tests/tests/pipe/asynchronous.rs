@@ -76,7 +76,7 @@ differential! {
     fn a_ring_write_waits(s: Subject) {
         for flags in [BLOCK, PipeFlags::NONBLOCK] {
             let (reader, writer) = s.pipe_of(1, flags);
-            fill(s, &writer);
+            fill(&writer);
             let mut ring = Ring::new();
             ring.write(&writer, VALUE);
             assert_eq!(ring.completion_now(), None);
@@ -93,7 +93,7 @@ differential! {
         ring.write_with(&writer, VALUE, libc::RWF_NOWAIT);
         assert_eq!(ring.completion(), Ok(8));
         assert_eq!(take(&reader, PAGE).unwrap(), VALUE.to_ne_bytes());
-        fill(s, &writer);
+        fill(&writer);
         ring.write_with(&writer, VALUE, libc::RWF_NOWAIT);
         assert_eq!(ring.completion(), Err(Errno::AGAIN));
     }
@@ -126,7 +126,7 @@ differential! {
     /// fs/pipe.c:761, 475: at either end.
     fn a_ring_polls_for_room(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let mut ring = Ring::new();
         ring.poll(&writer, WRITABLE, false);
         assert_eq!(ring.completion_now(), None);

@@ -38,7 +38,7 @@ differential! {
     /// fs/pipe.c:649, 475: a writer to a full pipe sleeps until a buffer is free.
     fn a_read_wakes_a_writer(s: Subject) {
         let (reader, writer) = s.pipe_of(2, BLOCK);
-        let all = fill(s, &writer);
+        let all = fill(&writer);
         let sleeper = Sleeper::putting(&writer, b"abc");
         assert_eq!(take(&reader, PAGE).unwrap(), all[..PAGE]);
         assert_eq!(sleeper.join(), Ok(3));
@@ -49,7 +49,7 @@ differential! {
     /// fs/pipe.c:434, 435: reading a part of a buffer makes no room, and wakes nobody.
     fn half_a_buffer_wakes_no_writer(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let sleeper = Sleeper::putting(&writer, b"abc");
         assert_eq!(take(&reader, PAGE - 1).unwrap().len(), PAGE - 1);
         assert!(sleeper.sleeps_on());
@@ -120,7 +120,7 @@ differential! {
         assert_eq!(put(&writer, b"abc"), Ok(3));
         assert_eq!(sleeper.join().unwrap(), b"abc");
 
-        fill(s, &writer);
+        fill(&writer);
         let sleeper = Sleeper::putting(&writer, b"abc");
         sleeper.interrupt(&signal);
         until("the signal was handled", || signal.handled() == 2);
@@ -133,7 +133,7 @@ differential! {
     /// fs/pipe.c:633 to 636: a signal ends a writer's sleep, and nothing was written.
     fn a_signal_interrupts_a_writer(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let signal = Signal::interrupting();
         let sleeper = Sleeper::putting(&writer, b"abc");
         sleeper.interrupt(&signal);
@@ -157,7 +157,7 @@ differential! {
     /// by SIGPIPE.
     fn a_writer_is_left_alone(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let sleeper = putting_with_signals(&writer, b"abc".to_vec());
         drop(reader);
         assert_eq!(sleeper.join(), (Err(Errno::PIPE), 1));
@@ -175,7 +175,7 @@ differential! {
     /// fs/pipe.c:578: unless it declined the signal when it began.
     fn a_writer_that_declined_is_left_alone(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let sleeper = Sleeper::new(&[libc::SYS_pwritev2], move || {
             let signal = Blocked::new(libc::SIGPIPE);
             let segments = [IoSlice::new(b"abc")];
@@ -215,7 +215,7 @@ differential! {
         let sleeper = Sleeper::taking(&reader, 1);
         assert_eq!(put(&writer, b"a"), Ok(1));
         assert_eq!(sleeper.join().unwrap(), b"a");
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(put(&writer, b"b"), Err(Errno::AGAIN));
     }
 

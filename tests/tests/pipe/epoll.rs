@@ -49,7 +49,7 @@ differential! {
     /// something to report.
     fn a_refused_write_is_an_edge(s: Subject) {
         let (reader, writer) = s.pipe_of(1, PipeFlags::NONBLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let set = Epoll::of(&reader, IN | EDGE);
         assert_eq!(set.now(), IN);
         assert_eq!(put(&writer, b"a"), Err(Errno::AGAIN));
@@ -106,7 +106,7 @@ differential! {
         let (reader, writer) = s.pipe_of(4, BLOCK);
         let set = Epoll::of(&writer, OUT | EDGE);
         assert_eq!(set.now(), OUT);
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(set.now(), NOTHING);
         for report in [OUT, NOTHING, NOTHING] {
             assert_eq!(take(&reader, PAGE).unwrap().len(), PAGE);
@@ -214,7 +214,7 @@ differential! {
     fn transfers_wake_epoll_wait(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
         let waiter = waiting(&Arc::new(Epoll::of(&reader, IN)));
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(waiter.join(), Ok(IN));
         let waiter = waiting(&Arc::new(Epoll::of(&writer, OUT)));
         take(&reader, PAGE).unwrap();

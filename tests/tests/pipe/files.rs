@@ -244,7 +244,7 @@ differential! {
         assert_eq!(fcntl_getfl(&writer), Ok(OFlags::WRONLY));
     }
 
-    /// fs/proc/fd.c: fdinfo tells its flags and its inode, and a position that stays 0.
+    /// fs/proc/fd.c: fdinfo tells its flags and its inode, a position that stays 0, and nothing of its own.
     fn fdinfo_tells_the_inode(s: Subject) {
         let (reader, writer) = s.nonblocking_pipe();
         assert_eq!(put(&writer, b"abc"), Ok(3));
@@ -256,6 +256,8 @@ differential! {
                 let line = info.lines().find_map(|line| line.strip_prefix(name));
                 line.unwrap().trim().to_owned()
             };
+            let names = info.lines().filter_map(|line| line.split(':').next());
+            assert!(names.eq(["pos", "flags", "mnt_id", "ino"]), "{info}");
             assert_eq!(line("pos:"), "0");
             assert_eq!(u32::from_str_radix(&line("flags:"), 8), Ok(flags));
             assert_eq!(line("ino:"), fstat(end).unwrap().st_ino.to_string());

@@ -4,7 +4,7 @@
 //! pipe-user-pages-*, and the same limits of ours.
 
 use ipcdemo_client::PipeFlags;
-use ipcdemo_tests::pipe::{Limit, as_user, put};
+use ipcdemo_tests::pipe::{Limit, as_user, put, set_size, size};
 use ipcdemo_tests::{Child, Errno, PAGE, differential};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -20,9 +20,9 @@ differential! {
         assert_eq!(s.limit(Limit::MaxSize), 1 << 20);
         let code = as_user(40_010, || {
             let (reader, writer) = s.pipe();
-            assert_eq!(s.set_size(&writer, 1 << 20), Ok(1 << 20));
-            assert_eq!(s.set_size(&reader, (1 << 20) + 1), Err(Errno::PERM));
-            assert_eq!(s.size(&reader), Ok(1 << 20));
+            assert_eq!(set_size(&writer, 1 << 20), Ok(1 << 20));
+            assert_eq!(set_size(&reader, (1 << 20) + 1), Err(Errno::PERM));
+            assert_eq!(size(&reader), Ok(1 << 20));
         });
         assert_eq!(code, 0);
     }
@@ -30,7 +30,7 @@ differential! {
     /// fs/pipe.c:1469: who has CAP_SYS_RESOURCE may have more.
     fn root_may_have_more(s: Subject) {
         let (_reader, writer) = s.pipe();
-        assert_eq!(s.set_size(&writer, 1 << 21), Ok(1 << 21));
+        assert_eq!(set_size(&writer, 1 << 21), Ok(1 << 21));
     }
 
     /// fs/pipe.c:1468: what another has made larger a user may make smaller, though it is
@@ -39,10 +39,10 @@ differential! {
         let _limited = s.set_limit(Limit::MaxSize, 8 * PAGE as u64).unwrap();
         let (_reader, writer) = s.pipe_of(64, BLOCK);
         let code = as_user(40_011, || {
-            assert_eq!(s.set_size(&writer, 64 * BYTES), Ok(64 * BYTES));
-            assert_eq!(s.set_size(&writer, 16 * BYTES), Ok(16 * BYTES));
-            assert_eq!(s.set_size(&writer, 32 * BYTES), Err(Errno::PERM));
-            assert_eq!(s.set_size(&writer, 8 * BYTES), Ok(8 * BYTES));
+            assert_eq!(set_size(&writer, 64 * BYTES), Ok(64 * BYTES));
+            assert_eq!(set_size(&writer, 16 * BYTES), Ok(16 * BYTES));
+            assert_eq!(set_size(&writer, 32 * BYTES), Err(Errno::PERM));
+            assert_eq!(set_size(&writer, 8 * BYTES), Ok(8 * BYTES));
         });
         assert_eq!(code, 0);
     }
@@ -53,10 +53,10 @@ differential! {
         let _limited = s.set_limit(Limit::MaxSize, 4 * PAGE as u64).unwrap();
         let code = as_user(40_012, || {
             let (reader, _writer) = s.pipe();
-            assert_eq!(s.size(&reader), Ok(4 * BYTES));
+            assert_eq!(size(&reader), Ok(4 * BYTES));
         });
         assert_eq!(code, 0);
-        assert_eq!(s.size(s.pipe().0), Ok(16 * BYTES));
+        assert_eq!(size(s.pipe().0), Ok(16 * BYTES));
     }
 
     /// fs/pipe.c:1567, round_pipe_size: the limit is rounded as a size is, and what cannot be
@@ -84,7 +84,7 @@ differential! {
         let _limited = s.set_limit(Limit::UserPagesSoft, 40).unwrap();
         let code = as_user(40_013, || {
             let pipes = [(); 4].map(|()| s.pipe());
-            let sizes = pipes.each_ref().map(|(reader, _)| s.size(reader).unwrap() / BYTES);
+            let sizes = pipes.each_ref().map(|(reader, _)| size(reader).unwrap() / BYTES);
             assert_eq!(sizes, [16, 16, 2, 2]);
             let (_, writer) = &pipes[3];
             assert_eq!(put(writer, &[0; 2 * PAGE]), Ok(2 * PAGE));
@@ -114,10 +114,10 @@ differential! {
             let code = as_user(40_015, || {
                 let (reader, _writer) = s.pipe();
                 for _ in 0..2 {
-                    assert_eq!(s.set_size(&reader, 64 * BYTES), Err(Errno::PERM));
-                    assert_eq!(s.size(&reader), Ok(16 * BYTES));
-                    assert_eq!(s.set_size(&reader, 32 * BYTES), Ok(32 * BYTES));
-                    assert_eq!(s.set_size(&reader, 16 * BYTES), Ok(16 * BYTES));
+                    assert_eq!(set_size(&reader, 64 * BYTES), Err(Errno::PERM));
+                    assert_eq!(size(&reader), Ok(16 * BYTES));
+                    assert_eq!(set_size(&reader, 32 * BYTES), Ok(32 * BYTES));
+                    assert_eq!(set_size(&reader, 16 * BYTES), Ok(16 * BYTES));
                 }
             });
             assert_eq!(code, 0, "{limit:?}");
@@ -131,7 +131,7 @@ differential! {
         let code = as_user(40_019, || {
             let (reader, writer) = s.pipe();
             assert_eq!(put(&writer, &[0; 2 * PAGE]), Ok(2 * PAGE));
-            assert_eq!(s.set_size(&reader, BYTES), Err(Errno::BUSY));
+            assert_eq!(set_size(&reader, BYTES), Err(Errno::BUSY));
             let _other = s.pipe();
             assert_eq!(s.create_pipe(0).err(), Some(Errno::NFILE));
         });
@@ -143,9 +143,9 @@ differential! {
         let _limited = s.set_limit(Limit::UserPagesSoft, 1).unwrap();
         let code = as_user(40_016, || {
             let pipes = [(); 2].map(|()| s.pipe());
-            assert_eq!(s.set_size(&pipes[0].0, BYTES), Ok(BYTES));
-            assert_eq!(s.set_size(&pipes[0].0, 2 * BYTES), Err(Errno::PERM));
-            assert_eq!(s.set_size(&pipes[1].0, 2 * BYTES), Ok(2 * BYTES));
+            assert_eq!(set_size(&pipes[0].0, BYTES), Ok(BYTES));
+            assert_eq!(set_size(&pipes[0].0, 2 * BYTES), Err(Errno::PERM));
+            assert_eq!(set_size(&pipes[1].0, 2 * BYTES), Ok(2 * BYTES));
         });
         assert_eq!(code, 0);
     }
@@ -157,8 +157,8 @@ differential! {
         let child = Child::fork(|| {
             without(CapabilitySet::SYS_RESOURCE);
             let pipes = [(); 3].map(|()| s.pipe());
-            assert_eq!(s.set_size(&pipes[0].0, 32 * BYTES), Ok(32 * BYTES));
-            assert_eq!(s.set_size(&pipes[0].0, 1 << 21), Err(Errno::PERM));
+            assert_eq!(set_size(&pipes[0].0, 32 * BYTES), Ok(32 * BYTES));
+            assert_eq!(set_size(&pipes[0].0, 1 << 21), Err(Errno::PERM));
             0
         });
         assert_eq!(child.wait(), 0);
@@ -180,9 +180,9 @@ differential! {
             become_user(40_017);
             let (reader, _writer) = s.pipe();
             become_user(40_018);
-            assert_eq!(s.set_size(&reader, 32 * BYTES), Err(Errno::PERM));
+            assert_eq!(set_size(&reader, 32 * BYTES), Err(Errno::PERM));
             let (other, _other_writer) = s.pipe();
-            assert_eq!(s.set_size(&other, 32 * BYTES), Err(Errno::PERM));
+            assert_eq!(set_size(&other, 32 * BYTES), Err(Errno::PERM));
             0
         });
         assert_eq!(child.wait(), 0);

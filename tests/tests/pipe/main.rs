@@ -3,10 +3,10 @@
 //! The pipe behaves as the kernel's does.
 //!
 //! Each case is one behavior, and names the lines of fs/pipe.c (Linux 7.3.4) that it
-//! exercises, or what else of the kernel's source decides it. Where ours is something
-//! else, or more, is in differences.rs and module_only.rs.
+//! exercises, or what else of the kernel's source decides it. Where ours is
+//! something else is in differences.rs.
 //!
-//! `make coverage FILE=fs/pipe.c T=pipe` shows which lines the native halves reach: 682 of
+//! `make coverage FILE=fs/pipe.c T=pipe` shows which lines the native sides reach: 682 of
 //! 819. The others are
 //! - 483 to 489, 679 to 692, 1182 to 1197, 1254 to 1260, 1273, 1280 to 1282 and 1311 to
 //!   1320: a FIFO's, which has tests of its own;
@@ -33,7 +33,6 @@ mod differences;
 mod epoll;
 mod files;
 mod limits;
-mod module_only;
 mod packets;
 mod poll;
 mod processes;
@@ -44,3 +43,5 @@ mod splice;
 mod transfers;
 mod vectored;
 mod waking;
+
+ipcdemo_tests::sides!();

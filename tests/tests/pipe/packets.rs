@@ -153,7 +153,7 @@ differential! {
     /// wakes who waits for room.
     fn a_cut_packet_makes_room(s: Subject) {
         let (reader, writer) = s.pipe_of(1, DIRECT);
-        fill(s, &writer);
+        fill(&writer);
         let poller = Sleeper::polling(&writer, PollFlags::OUT);
         assert_eq!(take(&reader, 1).unwrap().len(), 1);
         assert_eq!(poller.join(), Ok(PollFlags::OUT));

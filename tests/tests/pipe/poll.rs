@@ -35,7 +35,7 @@ differential! {
     /// fs/pipe.c:779: a full one can only be read from.
     fn a_full_pipe(s: Subject) {
         let (reader, writer) = s.pipe();
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(poll_now(&reader, ALL), READABLE);
         assert_eq!(poll_now(&writer, ALL), NOTHING);
     }
@@ -52,7 +52,7 @@ differential! {
     /// fs/pipe.c:779: nor the room for what was read of a buffer.
     fn half_a_buffer_is_no_room(s: Subject) {
         let (reader, writer) = s.pipe_of(2, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(take(&reader, PAGE - 1).unwrap().len(), PAGE - 1);
         assert_eq!(poll_now(&writer, ALL), NOTHING);
         assert_eq!(take(&reader, 1).unwrap().len(), 1);
@@ -76,7 +76,7 @@ differential! {
         drop(reader);
         assert_eq!(poll_now(&writer, ALL), WRITABLE | PollFlags::ERR);
         let (reader, writer) = s.pipe();
-        fill(s, &writer);
+        fill(&writer);
         drop(reader);
         assert_eq!(poll_now(&writer, ALL), PollFlags::ERR);
         assert_eq!(poll_now(&writer, NOTHING), PollFlags::ERR, "asked for or not");
@@ -105,7 +105,7 @@ differential! {
     /// fs/pipe.c:761, 475: a read that frees a buffer of a full pipe who polls the write end.
     fn a_read_wakes_a_poller(s: Subject) {
         let (reader, writer) = s.pipe_of(2, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let poller = Sleeper::polling(&writer, WRITABLE);
         assert_eq!(take(&reader, PAGE).unwrap().len(), PAGE);
         assert_eq!(poller.join(), Ok(WRITABLE));
@@ -114,7 +114,7 @@ differential! {
     /// fs/pipe.c:434, 474: one that frees none does not.
     fn half_a_buffer_wakes_no_poller(s: Subject) {
         let (reader, writer) = s.pipe_of(2, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let poller = Sleeper::polling(&writer, WRITABLE);
         assert_eq!(take(&reader, PAGE / 2).unwrap().len(), PAGE / 2);
         assert!(poller.sleeps_on());
@@ -131,7 +131,7 @@ differential! {
             assert_eq!(poller.join(), Ok(PollFlags::HUP));
         }
         let (reader, writer) = s.pipe();
-        fill(s, &writer);
+        fill(&writer);
         let pollers = [PollFlags::OUT, NOTHING].map(|events| Sleeper::polling(&writer, events));
         drop(reader);
         for poller in pollers {
@@ -174,7 +174,7 @@ differential! {
             })
         };
         let sleeper = wait([READABLE, PollFlags::PRI]);
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(sleeper.join(), Ok((1, [READABLE, NOTHING])));
         let sleeper = wait([PollFlags::PRI, WRITABLE]);
         assert_eq!(take(&reader, PAGE).unwrap().len(), PAGE);
@@ -193,7 +193,7 @@ differential! {
         assert_eq!(take(&reader, 10).unwrap(), b"a");
         assert_eq!(select(&reader), (true, false, false));
         let (reader, writer) = s.pipe();
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(select(&writer), (false, false, false));
         drop(reader);
         assert_eq!(select(&writer), (true, true, false));

@@ -178,7 +178,7 @@ differential! {
     /// fs/pipe.c:533, 649, 655, 674: so does a writer.
     fn a_killed_writer_strands_nobody(s: Subject) {
         let (reader, writer) = s.pipe_of(2, PipeFlags::empty());
-        killed::a_writer_is(s, &reader, &writer);
+        killed::a_writer_is(&reader, &writer);
     }
 
     /// fs/pipe.c:798: nor does a process that is killed in the middle of a write, as the last that had the pipe open,
@@ -187,7 +187,7 @@ differential! {
         let (reader, writer) = s.pipe();
         let both = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let place = open(path(&reader), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        fill(s, &writer);
+        fill(&writer);
         let child = Child::fork(|| {
             // The pipe is full, and it has the other end itself.
             let _ = put(&writer, &bytes(3 * PAGE));
@@ -219,7 +219,7 @@ differential! {
         assert_eq!(sleeper.join().unwrap(), b"x");
         assert_eq!((queued(&theirs), take(&reader, 10).unwrap()), (3, b"y".to_vec()));
 
-        fill(s, &writer);
+        fill(&writer);
         let child = splicing(&theirs, &writer);
         let sleeper = Sleeper::putting(&writer, b"z");
         child.kill(rustix::process::Signal::KILL);

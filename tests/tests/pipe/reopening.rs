@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
 
 use ipcdemo_client::PipeFlags;
-use ipcdemo_tests::pipe::{READABLE, WRITABLE, bytes, path, put, take};
+use ipcdemo_tests::pipe::{READABLE, WRITABLE, bytes, path, put, size, take};
 use ipcdemo_tests::{Errno, Fd, PAGE, Sleeper, differential, poll_now, scaled, until};
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl, fstat, open};
@@ -239,7 +239,7 @@ differential! {
         for _ in 0..2 {
             let both = reopen(&place, OFlags::RDWR | OFlags::NONBLOCK).unwrap();
             assert_eq!(take(&both, 10), Err(Errno::AGAIN));
-            assert_eq!(s.size(&both), Ok(16 * PAGE as u32));
+            assert_eq!(size(&both), Ok(16 * PAGE as u32));
             assert_eq!(fstat(&both).unwrap().st_ino, number);
             assert_eq!(put(&both, b"left behind"), Ok(11));
         }
@@ -309,7 +309,7 @@ differential! {
         let look = || {
             let before = turns.load(SeqCst);
             let both = open();
-            let found = (take(&both, 4 * PAGE), s.size(&both));
+            let found = (take(&both, 4 * PAGE), size(&both));
             let alone = before > 0 && before % 2 == 0 && turns.load(SeqCst) == before;
             if alone {
                 assert_eq!(found, (Err(Errno::AGAIN), Ok(16 * PAGE as u32)));

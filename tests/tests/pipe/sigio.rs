@@ -88,7 +88,7 @@ differential! {
         assert_eq!(take(&reader, 0).unwrap(), b"");
         assert_eq!(signal.count(), 0);
         fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
-        fill(s, &writer);
+        fill(&writer);
         let signal = signalled(&reader);
         assert_eq!(put(&writer, b"a"), Err(Errno::AGAIN));
         assert_eq!(signal.count(), 1);

@@ -60,7 +60,7 @@ differential! {
     /// The same, fs/splice.c:1830: one call moves many buffers, up to a part of the last.
     fn one_call_moves_many_buffers(s: Subject) {
         let ((reader, writer), (theirs, to_theirs)) = (s.pipe(), Subject::Native.pipe());
-        let all = fill(s, &writer);
+        let all = fill(&writer);
         let most = all.len() - 100;
         assert_eq!(splice(&reader, &to_theirs, most), Ok(most));
         assert_eq!(take(&theirs, all.len()).unwrap(), all[..most]);
@@ -73,7 +73,7 @@ differential! {
     /// The same, fs/splice.c:1766: it ends where the room does; with none it may say EAGAIN.
     fn their_room_ends_it(s: Subject) {
         let ((reader, writer), theirs) = (s.pipe(), Subject::Native.pipe_of(2, BLOCK));
-        let all = fill(s, &writer);
+        let all = fill(&writer);
         assert_eq!(splice(&reader, &theirs.1, all.len()), Ok(2 * PAGE));
         assert_eq!(splice_now(&reader, &theirs.1, 10), Err(Errno::AGAIN));
         assert_eq!(take(&theirs.0, all.len()).unwrap(), all[..2 * PAGE]);
@@ -83,7 +83,7 @@ differential! {
     /// The same: of either, and though it may block: what has moved is enough.
     fn our_room_ends_it(s: Subject) {
         let (theirs, (reader, writer)) = (Subject::Native.pipe(), s.pipe_of(2, BLOCK));
-        let all = fill(Subject::Native, &theirs.1);
+        let all = fill(&theirs.1);
         assert_eq!(splice(&theirs.0, &writer, all.len()), Ok(2 * PAGE));
         assert_eq!(splice_now(&theirs.0, &writer, 10), Err(Errno::AGAIN));
         assert_eq!(take(&reader, all.len()).unwrap(), all[..2 * PAGE]);
@@ -109,7 +109,7 @@ differential! {
     fn a_full_target_may_not_block(s: Subject) {
         let (theirs, to_theirs) = Subject::Native.pipe();
         let (_reader, writer) = s.pipe_of(1, NONBLOCK);
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(put(&to_theirs, b"abc"), Ok(3));
         assert_eq!(splice(&theirs, &writer, 3), Err(Errno::AGAIN));
         assert_eq!(take(&theirs, 10).unwrap(), b"abc", "nothing was taken");
@@ -140,7 +140,7 @@ differential! {
     fn it_sleeps_for_room(s: Subject) {
         let (theirs, to_theirs) = Subject::Native.pipe();
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        let all = fill(s, &writer);
+        let all = fill(&writer);
         assert_eq!(put(&to_theirs, b"abc"), Ok(3));
         let sleeper = splicing(&theirs, &writer, 10);
         assert_eq!(take(&reader, PAGE).unwrap(), all);
@@ -201,13 +201,13 @@ differential! {
     fn it_wakes_writers(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
         let (_theirs, to_theirs) = Subject::Native.pipe();
-        fill(s, &writer);
+        fill(&writer);
         let poller = Sleeper::polling(&writer, PollFlags::OUT);
         assert_eq!(splice(&reader, &to_theirs, PAGE - 1), Ok(PAGE - 1));
         assert!(poller.sleeps_on(), "half a buffer is no room");
         assert_eq!(splice(&reader, &to_theirs, 1), Ok(1));
         assert_eq!(poller.join(), Ok(PollFlags::OUT));
-        fill(s, &writer);
+        fill(&writer);
         let sleeper = Sleeper::putting(&writer, b"a");
         assert_eq!(splice(&reader, &to_theirs, PAGE), Ok(PAGE));
         assert_eq!(sleeper.join(), Ok(1));
@@ -228,7 +228,7 @@ differential! {
     /// fs/pipe.c:1166: and a read a writer.
     fn a_sleep_for_room_is_not_exclusive(s: Subject) {
         let ((theirs, to_theirs), (reader, writer)) = (Subject::Native.pipe(), s.pipe_of(2, BLOCK));
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(put(&to_theirs, b"a"), Ok(1));
         let splicer = splicing(&theirs, &writer, 1);
         let sleeper = Sleeper::putting(&writer, &bytes(PAGE));
@@ -245,7 +245,7 @@ differential! {
         let splicer = splicing(&reader, &to_theirs, 1);
         splicer.interrupt(&signal);
         assert_eq!(splicer.join(), Err(Errno::INTR));
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(put(&to_theirs, b"a"), Ok(1));
         let splicer = splicing(&theirs, &writer, 1);
         splicer.interrupt(&signal);
@@ -270,7 +270,7 @@ differential! {
     fn what_cannot_be_moved_stays(s: Subject) {
         let _signal = Blocked::new(libc::SIGPIPE);
         let ((reader, writer), (theirs, to_theirs)) = (s.pipe(), Subject::Native.pipe());
-        let full = fill(Subject::Native, &to_theirs);
+        let full = fill(&to_theirs);
         assert_eq!(put(&writer, b"abc"), Ok(3));
         assert_eq!(splice_now(&reader, &to_theirs, 3), Err(Errno::AGAIN));
         drop(theirs);
@@ -278,7 +278,7 @@ differential! {
         assert_eq!(take(&reader, full.len()).unwrap(), b"abc");
 
         let (theirs, to_theirs) = Subject::Native.pipe();
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(put(&to_theirs, b"def"), Ok(3));
         assert_eq!(splice_now(&theirs, &writer, 3), Err(Errno::AGAIN));
         drop(reader);
@@ -289,7 +289,7 @@ differential! {
     /// fs/splice.c:1794: it outlives the pipe it came from.
     fn what_has_moved_outlives_its_pipe(s: Subject) {
         let ((reader, writer), (theirs, to_theirs)) = (s.pipe(), Subject::Native.pipe());
-        let all = fill(s, &writer);
+        let all = fill(&writer);
         assert_eq!(splice(&reader, &to_theirs, all.len()), Ok(all.len()));
         drop((reader, writer));
         // Whoever gets the pages next writes something else there.
@@ -352,7 +352,7 @@ differential! {
     fn sending_sleeps_for_room(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
         let (content, file) = file(10);
-        fill(s, &writer);
+        fill(&writer);
         let target = Fd::clone(&writer);
         let sleeper = Sleeper::new(&[libc::SYS_sendfile], move || {
             sendfile(&target, &file, Some(&mut 0), 10)

@@ -43,7 +43,7 @@ differential! {
     /// fs/pipe.c:441: it goes on to the next buffer, and to a part of the one after.
     fn a_read_crosses_buffers(s: Subject) {
         let (reader, writer) = s.pipe();
-        let all = fill(s, &writer);
+        let all = fill(&writer);
         assert_eq!(take(&reader, 2 * PAGE + 10).unwrap(), all[..2 * PAGE + 10]);
         assert_eq!(take(&reader, 2 * PAGE).unwrap(), all[2 * PAGE + 10..][..2 * PAGE]);
         assert_eq!(take(&reader, all.len()).unwrap(), all[4 * PAGE + 10..]);
@@ -64,7 +64,7 @@ differential! {
         let (reader, writer) = s.nonblocking_pipe();
         assert_eq!(put(&writer, b""), Ok(0));
         assert_eq!(take(&reader, 1), Err(Errno::AGAIN));
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(write_from(&writer, Address::NULL, 0), Ok(0));
     }
 
@@ -287,7 +287,7 @@ differential! {
         let (reader, writer) = s.pipe_of(1, NONBLOCK);
         let memory = Memory::new(Access::None);
         assert_eq!(read_to(&reader, memory.before_end(8), 8), Err(Errno::AGAIN));
-        fill(s, &writer);
+        fill(&writer);
         assert_eq!(write_from(&writer, memory.before_end(8), 8), Err(Errno::AGAIN));
     }
 
@@ -323,7 +323,7 @@ differential! {
         }
         // In a full pipe, or one that may not block, just so.
         let (reader, writer) = s.nonblocking_pipe();
-        fill(s, &writer);
+        fill(&writer);
         drop(reader);
         assert_eq!(put(&writer, b"x"), Err(Errno::PIPE));
         assert_eq!(signal.count(), 1);

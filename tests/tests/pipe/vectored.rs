@@ -137,7 +137,7 @@ differential! {
     /// fs/pipe.c:418 to 442: a read to several segments crosses several buffers.
     fn segments_and_buffers_cross(s: Subject) {
         let (reader, writer) = s.pipe_of(4, PipeFlags::NONBLOCK);
-        let all = fill(s, &writer);
+        let all = fill(&writer);
         let mut parts = [vec![0; 5000], vec![0; 100], vec![0; 9000]];
         let mut segments = parts.each_mut().map(|part| IoSliceMut::new(part));
         assert_eq!(readv(&reader, &mut segments), Ok(14_100));

@@ -56,7 +56,7 @@ differential! {
     /// that came first; it fills the pipe, and the next sleeps on (655).
     fn a_read_wakes_one_writer(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let [first, second] = [1, 2].map(|byte| Sleeper::putting(&writer, &[byte; PAGE]));
         take(&reader, PAGE).unwrap();
         assert_eq!(first.join(), Ok(PAGE));
@@ -69,7 +69,7 @@ differential! {
     /// fs/pipe.c:652, 674: a writer that was woken and leaves room wakes the next.
     fn a_writer_passes_the_room_on(s: Subject) {
         let (reader, writer) = s.pipe_of(4, BLOCK);
-        let size = fill(s, &writer).len();
+        let size = fill(&writer).len();
         let writers = [1, 2].map(|byte| Sleeper::putting(&writer, &[byte; PAGE]));
         assert_eq!(take(&reader, size).unwrap().len(), size);
         for writer in writers {
@@ -82,7 +82,7 @@ differential! {
     /// one is not woken for that, and sleeps on.
     fn a_byte_of_room_is_not_passed_on(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let [first, second] = [b"a", b"b"].map(|byte| Sleeper::putting(&writer, byte));
         take(&reader, PAGE).unwrap();
         assert_eq!(first.join(), Ok(1));
@@ -97,7 +97,7 @@ differential! {
     /// beginning: after a sleep it begins one of its own.
     fn who_has_slept_adds_to_no_buffer(s: Subject) {
         let (reader, writer) = s.pipe_of(2, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let [first, second] = [b"ab", b"cd"].map(|bytes| Sleeper::putting(&writer, bytes));
         take(&reader, PAGE).unwrap();
         assert_eq!(first.join(), Ok(2));
@@ -120,7 +120,7 @@ differential! {
     /// fs/pipe.c:821: the last reader's end all writers.
     fn the_end_wakes_all_writers(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let writers = [(); 3].map(|()| Sleeper::putting(&writer, b"x"));
         drop(reader);
         for writer in writers {
@@ -155,7 +155,7 @@ differential! {
     /// fs/pipe.c:649: so is a writer: the next buffer wakes the one that is left.
     fn an_interrupted_writer_leaves_the_queue(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let signal = Signal::interrupting();
         let [first, second] = [(); 2].map(|()| Sleeper::putting(&writer, &bytes(PAGE)));
         first.interrupt(&signal);
@@ -183,7 +183,7 @@ differential! {
     /// fs/pipe.c:603, 674: and so does a writer.
     fn a_faulting_writer_passes_the_room_on(s: Subject) {
         let (reader, writer) = s.pipe_of(1, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let faulting = Fd::clone(&writer);
         let first = Sleeper::new(&[libc::SYS_write], move || {
             let memory = Memory::new(Access::None);
@@ -213,7 +213,7 @@ differential! {
     /// fs/pipe.c:475: and so does a read.
     fn a_read_wakes_all_pollers(s: Subject) {
         let (reader, writer) = s.pipe_of(2, BLOCK);
-        fill(s, &writer);
+        fill(&writer);
         let sleeper = Sleeper::putting(&writer, b"a");
         let pollers = [(); 2].map(|()| Sleeper::polling(&writer, PollFlags::OUT));
         take(&reader, 2 * PAGE).unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random sequences of operations, on an eventfd and on the module's counter: after
-//! each, all that can be seen of the two is the same.
+//! Random sequences of operations, on an eventfd of the kernel's and on one that a member's
+//! eventfd2(2) made: after each, all that can be seen of the two is the same.
 //!
 //! There is no model: the kernel is one. 30,000 operations are done, on stock and
 //! the debug kernel 3,000. A million, as `make soak S=random` does:
@@ -26,9 +26,11 @@ mod words;
 use std::sync::{LazyLock, Mutex};
 
 use conductor::Conductor;
-use ipcdemo_tests::Subject;
+use ipcdemo_tests::{Subject, member_program};
 use operations::{Case, case};
 use search::Pair;
+
+member_program!();
 
 static PAIR: LazyLock<Mutex<Pair<Conductor>>> =
     LazyLock::new(|| Mutex::new(Pair::new([Subject::Native, Subject::Module])));

@@ -13,7 +13,8 @@ use std::ptr;
 use std::sync::{LazyLock, Mutex, Once};
 
 use ipcdemo_tests::pipe::agreement;
-use ipcdemo_tests::{Access, Errno, Memory, PAGE, Subject};
+use ipcdemo_tests::pipe::{set_size, size};
+use ipcdemo_tests::{Access, Errno, Memory, PAGE};
 
 use crate::operations::Operation::{self, *};
 use crate::operations::{ALL, ENDS, Events, Flags, Mode, OUT, Who};
@@ -81,7 +82,6 @@ impl fmt::Debug for Outcome {
 /// What there is for one case.
 #[derive(Clone, Copy)]
 pub struct Stage {
-    pub subject: Subject,
     /// The number of the first of the descriptors. Each has a number of its own, so that
     /// epoll, which goes by it, finds the same at both subjects.
     pub first: RawFd,
@@ -181,8 +181,8 @@ impl Call {
             }
             SetFlags(end, flags) => Outcome::new(fcntl(self.fd(end), libc::F_SETFL, bits(flags))),
             GetFlags(end) => Outcome::new(fcntl(self.fd(end), libc::F_GETFL, 0)),
-            SetSize(end, size) => sized(stage.subject.set_size(self.borrow(end), size)),
-            GetSize(end) => sized(stage.subject.size(self.borrow(end))),
+            SetSize(end, size) => sized(set_size(self.borrow(end), size)),
+            GetSize(end) => sized(size(self.borrow(end))),
             SpliceOut(who, end, length) => splice(who, self.fd(end), stage.outlet[1], length),
             TakeOutlet(length) => read_now(stage.outlet[0], &[length], buffer),
             ReadNow(end, lengths) => read_now(self.fd(end), lengths.0, buffer),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::fifo::Fifo;
+use ipcdemo_tests::pipe::set_size;
 use ipcdemo_tests::{PAGE, Signal, Subject, pin};
 use rustix::event::epoll;
 
@@ -199,7 +200,7 @@ impl Conductor {
     fn set(&mut self, case: &Case, props: &Props) -> Stage {
         // Beyond what anything else in the process gets.
         let first = match self.subject {
-            Subject::Native | Subject::Routed => 500,
+            Subject::Native => 500,
             Subject::Module => 600,
         };
         if !case.fifo {
@@ -208,14 +209,13 @@ impl Conductor {
             flags.set(PipeFlags::DIRECT, case.flags.direct);
             let (reader, writer) = self.subject.create_pipe(flags.bits()).unwrap();
             let size = (case.buffers * PAGE) as u32;
-            assert_eq!(self.subject.set_size(&reader, size), Ok(size));
+            assert_eq!(set_size(&reader, size), Ok(size));
             for (number, end) in [reader, writer].into_iter().enumerate() {
                 move_to(end, first + number as RawFd);
                 self.ends[number] = self.new_file();
             }
         }
         Stage {
-            subject: self.subject,
             first,
             sets: props.sets.each_ref().map(AsRawFd::as_raw_fd),
             inlet: props.inlet.each_ref().map(AsRawFd::as_raw_fd),

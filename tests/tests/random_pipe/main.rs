@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random sequences of operations, on a pipe or FIFO of the kernel's and on one of the
-//! module's: after each, all that can be seen of the two is the same.
+//! Random sequences of operations, on a pipe of the kernel's and on one that a member's pipe2(2)
+//! made, or on a FIFO of either: after each, all that can be seen of the two is the same.
 //!
 //! There is no model: the kernel is one. 30,000 operations are done, on the debug
 //! kernel 3,000. A million:
@@ -29,9 +29,11 @@ mod words;
 use std::sync::{LazyLock, Mutex};
 
 use conductor::Conductor;
-use ipcdemo_tests::Subject;
+use ipcdemo_tests::{Subject, member_program};
 use operations::{Case, case};
 use search::Pair;
+
+member_program!();
 
 static PAIR: LazyLock<Mutex<Pair<Conductor>>> =
     LazyLock::new(|| Mutex::new(Pair::new([Subject::Native, Subject::Module])));

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use ipcdemo_client::PipeFlags;
 use ipcdemo_tests::fifo::Fifo;
-use ipcdemo_tests::pipe::{agreement, path};
-use ipcdemo_tests::{Errno, Fd, PAGE, Subject, Task, differential, scaled, serially_for};
+use ipcdemo_tests::pipe::{agreement, path, set_size};
+use ipcdemo_tests::{Errno, Fd, PAGE, Subject, Task, differential, scaled, serially_for, sides};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::{read, write, writev};
@@ -46,6 +46,8 @@ const LENGTHS: [usize; 12] = [8, 9, 16, 100, 511, 512, 513, 1000, 2048, 4088, 40
 
 /// What is read, or written, at once.
 const PIECES: [usize; 10] = [1, 8, 511, 512, 513, 4095, 4096, 4097, 65_536, 65_537];
+
+sides!();
 
 differential! {
     by crate::run;
@@ -127,7 +129,7 @@ differential! {
         let channel = Channel::pipe(s, PipeFlags::empty());
         let each = 64 * number() / Stream::WRITERS;
         let streams = [0, 1, 2, 3].map(Stream::of);
-        let resizer = channel.resizer(s);
+        let resizer = channel.resizer();
         let places = thread::scope(|scope| {
             for (who, stream) in streams.iter().enumerate() {
                 let end = channel.writer(who);
@@ -241,7 +243,7 @@ impl<'a> Test<'a> {
         let (test, body) = (&self, &body);
         let slept = [AtomicU64::new(0), AtomicU64::new(0)];
         let [writers_slept, readers_slept] = &slept;
-        let resizer = channel.resizer(self.subject);
+        let resizer = channel.resizer();
         thread::scope(|scope| {
             for who in 0..readers {
                 let end = channel.reader(who);
@@ -361,8 +363,8 @@ impl Channel {
         End::new(&self.writer, who)
     }
 
-    fn resizer(&self, subject: Subject) -> Resizer {
-        Resizer::start(subject, &self.reader)
+    fn resizer(&self) -> Resizer {
+        Resizer::start(&self.reader)
     }
 }
 
@@ -428,7 +430,7 @@ struct Resizer {
 }
 
 impl Resizer {
-    fn start(subject: Subject, fd: &Fd) -> Self {
+    fn start(fd: &Fd) -> Self {
         const PAGES: [usize; 6] = [16, 1, 2, 4, 64, 8];
         // It keeps nothing open: who has nobody left to write to has to fail.
         let fd = Arc::downgrade(fd);
@@ -438,7 +440,7 @@ impl Resizer {
             for () in told {
                 let Some(fd) = fd.upgrade() else { break };
                 let bytes = (PAGES[random.below(PAGES.len())] * PAGE) as u32;
-                match subject.set_size(&fd, bytes) {
+                match set_size(&fd, bytes) {
                     Ok(size) => {
                         assert_eq!(size, bytes);
                         resized += 1;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel's pipe has no equal of: the requests that make and limit ours, and
-//! what can be seen of it.
+//! Pipes: the requests that make and limit them, and what can be seen of them.
 
 use std::os::fd::OwnedFd;
 
@@ -10,28 +9,33 @@ use ipcdemo_client::{
     raw,
 };
 use ipcdemo_tests::epoll::{Epoll, EventFlags};
-use ipcdemo_tests::pipe::{Limit, alone, as_user, bytes, fill, put, take, together};
-use ipcdemo_tests::{Access, Address, Errno, Fd, Memory, PAGE, Sleeper, Subject, ioctl, until};
+use ipcdemo_tests::pipe::{Limit, as_user, bytes, fill, from_factory, put, take};
+use ipcdemo_tests::{Access, Address, Errno, Fd, Memory, PAGE, Sleeper, Subject, serial, until};
 use rustix::event::PollFlags;
-use rustix::fs::{Mode, OFlags, fstat, open as open_file};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fstat, open as open_file};
+use rustix::io::fcntl_getfd;
 
-const MODULE: Subject = Subject::Module;
+use crate::{ioctl, open, send};
+
 const BYTES: u32 = PAGE as u32;
-const CLOEXEC: u32 = PipeFlags::CLOEXEC.bits();
 
-/// Both requests to the factory, with the size of its struct's first version.
-const REQUESTS: [(u32, u32); 2] = [
-    (raw::IPCDEMO_IOC_PIPE, raw::IPCDEMO_PIPE_SIZE_VER0),
-    (
-        raw::IPCDEMO_IOC_PIPE_LIMITS,
-        raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0,
-    ),
-];
+serial! {
+    /// Each end has the flags that pipe2(2) would give it.
+    fn its_flags_are_those_of_pipe2() {
+        let factory = open();
+        let told = |ends: [OwnedFd; 2]| {
+            ends.map(|end| (fcntl_getfl(&end).unwrap(), fcntl_getfd(&end).unwrap()))
+        };
+        let none = PipeFlags::empty();
+        for flags in PipeFlags::all().iter().chain([none, PipeFlags::all()]) {
+            let (reader, writer) = factory.pipe(0, flags).unwrap();
+            let theirs = Subject::Native.create_pipe(flags.bits()).unwrap();
+            assert_eq!(told([reader.into(), writer.into()]), told(theirs.into()), "{flags:?}");
+        }
+    }
 
-/// The capacity that is asked for when it is made is rounded as one that is set is.
-#[test]
-fn it_is_made_as_large_as_asked() {
-    together(|| {
+    /// The capacity that is asked for when it is made is rounded as one that is set is.
+    fn it_is_made_as_large_as_asked() {
         let factory = open();
         for (asked, got) in [
             (0, 16),
@@ -44,22 +48,16 @@ fn it_is_made_as_large_as_asked() {
             assert_eq!(reader.capacity().unwrap(), got * BYTES, "{asked}");
             assert_eq!(writer.capacity().unwrap(), got * BYTES, "{asked}");
         }
-    });
-}
+    }
 
-/// And refused as one that is set is.
-#[test]
-fn too_large_a_pipe_is_not_made() {
-    together(|| {
+    /// And refused as one that is set is.
+    fn too_large_a_pipe_is_not_made() {
         let result = open().pipe((1 << 31) + 1, PipeFlags::CLOEXEC);
         assert_eq!(errno(result), Errno::INVAL);
-    });
-}
+    }
 
-/// A user may have no larger one than by setting it.
-#[test]
-fn a_user_may_not_have_a_larger_one_made() {
-    alone(|| {
+    /// A user may have no larger one than by setting it.
+    fn a_user_may_not_have_a_larger_one_made() {
         let factory = open();
         let code = as_user(40_030, || {
             let (reader, _writer) = factory.pipe(1 << 20, PipeFlags::CLOEXEC).unwrap();
@@ -68,16 +66,13 @@ fn a_user_may_not_have_a_larger_one_made() {
             assert_eq!(errno(result), Errno::PERM);
         });
         assert_eq!(code, 0);
-    });
-}
+    }
 
-/// The pages of one that is made larger count as those do that grew, and those of one that
-/// is not made do not.
-#[test]
-fn pages_asked_for_are_counted() {
-    alone(|| {
+    /// The pages of one that is made larger count as those do that grew, and those of one that
+    /// is not made do not.
+    fn pages_asked_for_are_counted() {
         let factory = open();
-        let _limited = MODULE.set_limit(Limit::UserPagesHard, 60).unwrap();
+        let _limited = Subject::Module.set_limit(Limit::UserPagesHard, 60).unwrap();
         let code = as_user(40_031, || {
             let pages = || factory.pipe_limits().unwrap().user_pages;
             assert_eq!(pages(), 0);
@@ -92,14 +87,11 @@ fn pages_asked_for_are_counted() {
             assert_eq!(pages(), 8);
         });
         assert_eq!(code, 0);
-    });
-}
+    }
 
-/// The typed face of it works: what goes in comes out, and sizes can be changed.
-#[test]
-fn the_client_reads_and_writes() {
-    use std::io::{Read, Write};
-    together(|| {
+    /// The typed face of it works: what goes in comes out, and sizes can be changed.
+    fn the_client_reads_and_writes() {
+        use std::io::{Read, Write};
         let (mut reader, mut writer) = open().pipe(0, PipeFlags::NONBLOCK).unwrap();
         assert_eq!(writer.set_capacity(5000).unwrap(), 2 * BYTES);
         assert_eq!(reader.capacity().unwrap(), 2 * BYTES);
@@ -113,15 +105,12 @@ fn the_client_reads_and_writes() {
         let (mut reader, writer) = (PipeReader::from(reader), PipeWriter::from(writer));
         drop(writer);
         assert_eq!(reader.read(&mut all).unwrap(), 0);
-    });
-}
+    }
 
-/// The list tells how many buffers are in use.
-#[test]
-fn buffers_in_use_are_listed() {
-    together(|| {
+    /// The list tells how many buffers are in use.
+    fn buffers_in_use_are_listed() {
         let factory = open();
-        let (reader, writer) = MODULE.pipe_of(4, PipeFlags::empty());
+        let (reader, writer) = made(4 * BYTES);
         let used = || listed(&factory, &writer).unwrap().value;
         assert_eq!(used(), 0);
         assert_eq!(put(&writer, &bytes(2 * PAGE + 1)), Ok(2 * PAGE + 1));
@@ -132,41 +121,35 @@ fn buffers_in_use_are_listed() {
         assert_eq!(used(), 2);
         take(&reader, 2 * PAGE).unwrap();
         assert_eq!(used(), 0);
-    });
-}
+    }
 
-/// And how many wait, on both queues.
-#[test]
-fn waiters_are_listed() {
-    together(|| {
+    /// And how many wait, on both queues.
+    fn waiters_are_listed() {
         let factory = open();
-        let (reader, writer) = MODULE.pipe_of(1, PipeFlags::empty());
+        let (reader, writer) = made(BYTES);
         let waiters = || listed(&factory, &writer).unwrap().waiters;
         let sleeper = Sleeper::taking(&reader, PAGE);
         assert_eq!(waiters(), 1);
         let _set = Epoll::of(&reader, EventFlags::IN);
         let _other = Epoll::of(&writer, EventFlags::OUT);
         assert_eq!(waiters(), 3);
-        fill(MODULE, &writer);
+        fill(&writer);
         assert_eq!(sleeper.join().unwrap().len(), PAGE);
         assert_eq!(waiters(), 2);
-        fill(MODULE, &writer);
+        fill(&writer);
         let sleepers = [(); 2].map(|()| Sleeper::putting(&writer, b"a"));
         assert_eq!(waiters(), 4);
         drop(reader);
         for sleeper in sleepers {
             assert_eq!(sleeper.join(), Err(Errno::PIPE));
         }
-    });
-}
+    }
 
-/// Waiters are counted up to a limit, which both queues share.
-#[test]
-fn a_count_of_waiters_has_an_end() {
-    together(|| {
+    /// Waiters are counted up to a limit, which both queues share.
+    fn a_count_of_waiters_has_an_end() {
         let limit = raw::IPCDEMO_WAITERS_COUNTED;
         let factory = open();
-        let (reader, writer) = MODULE.pipe();
+        let (reader, writer) = made(0);
         let waiters = || listed(&factory, &writer).unwrap().waiters;
         let mut sets: Vec<_> = (1..limit)
             .map(|_| Epoll::of(&writer, EventFlags::OUT))
@@ -178,24 +161,18 @@ fn a_count_of_waiters_has_an_end() {
         }
         sets.extend((0..limit).map(|_| Epoll::of(&reader, EventFlags::IN)));
         assert_eq!(waiters(), limit);
-    });
-}
+    }
 
-/// A FIFO has no number, and its fdinfo is the kernel's.
-#[test]
-fn a_fifo_has_no_id() {
-    together(|| {
+    /// A FIFO has no number, and its fdinfo is the kernel's.
+    fn a_fifo_has_no_id() {
         let fifo = open_file(Fifo::PATH, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
         assert_eq!(Object::id_of(fifo).unwrap(), None);
-    });
-}
+    }
 
-/// Each pipe has an id of its own, by which the factory lists it.
-#[test]
-fn it_is_listed() {
-    together(|| {
+    /// Each pipe has an id of its own, by which the factory lists it.
+    fn it_is_listed() {
         let factory = open();
-        let ((reader, writer), (other, _other_writer)) = (MODULE.pipe(), MODULE.pipe());
+        let ((reader, writer), (other, _other_writer)) = (made(0), made(0));
         assert_ne!(
             Object::id_of(&reader).unwrap(),
             Object::id_of(&other).unwrap()
@@ -214,15 +191,12 @@ fn it_is_listed() {
         assert_eq!((object.value, object.waiters), (2, 2));
         drop(reader);
         assert_eq!(poller.join(), Ok(PollFlags::ERR));
-    });
-}
+    }
 
-/// It is listed as long as an end is open.
-#[test]
-fn a_closed_pipe_is_gone() {
-    alone(|| {
+    /// It is listed as long as an end is open.
+    fn a_closed_pipe_is_gone() {
         let factory = open();
-        let (reader, writer) = MODULE.pipe();
+        let (reader, writer) = made(0);
         let object = listed(&factory, &reader).unwrap();
         drop(reader);
         assert_eq!(listed(&factory, &writer), Some(object));
@@ -234,13 +208,10 @@ fn a_closed_pipe_is_gone() {
                 .iter()
                 .any(|other| other.id == object.id)
         );
-    });
-}
+    }
 
-/// The limits are told to everybody.
-#[test]
-fn everybody_is_told_the_limits() {
-    alone(|| {
+    /// The limits are told to everybody.
+    fn everybody_is_told_the_limits() {
         let factory = open();
         let limits = factory.pipe_limits().unwrap();
         let expected = PipeLimits {
@@ -259,17 +230,14 @@ fn everybody_is_told_the_limits() {
                     ..limits
                 }
             );
-            let _pipe = MODULE.pipe();
+            let _pipe = factory.pipe(0, PipeFlags::CLOEXEC).unwrap();
             assert_eq!(factory.pipe_limits().unwrap().user_pages, 16);
         });
         assert_eq!(code, 0);
-    });
-}
+    }
 
-/// To change one takes CAP_SYS_RESOURCE; what is not named stays.
-#[test]
-fn limits_are_changed_one_by_one() {
-    alone(|| {
+    /// To change one takes CAP_SYS_RESOURCE; what is not named stays.
+    fn limits_are_changed_one_by_one() {
         let factory = open();
         let before = factory.pipe_limits().unwrap();
         let soft = PipeLimitsChange {
@@ -312,13 +280,10 @@ fn limits_are_changed_one_by_one() {
             user_pages_hard: Some(before.user_pages_hard),
         };
         assert_eq!(factory.change_pipe_limits(all).unwrap(), before);
-    });
-}
+    }
 
-/// One that cannot be is refused together with those that could.
-#[test]
-fn limits_are_changed_together_or_not() {
-    alone(|| {
+    /// One that cannot be is refused together with those that could.
+    fn limits_are_changed_together_or_not() {
         let factory = open();
         let before = factory.pipe_limits().unwrap();
         let change = PipeLimitsChange {
@@ -328,151 +293,57 @@ fn limits_are_changed_together_or_not() {
         };
         assert_eq!(errno(factory.change_pipe_limits(change)), Errno::INVAL);
         assert_eq!(factory.pipe_limits().unwrap(), before);
-    });
-}
+    }
 
-/// A limit that nobody knows cannot be set.
-#[test]
-fn unknown_limits_are_refused() {
-    together(|| {
+    /// A limit that nobody knows cannot be set.
+    fn unknown_limits_are_refused() {
         let factory = open();
         for bit in (3..u32::BITS).map(|bit| 1_u32 << bit) {
             let mut args = vec![0; raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0 as usize];
             args[..4].copy_from_slice(&bit.to_ne_bytes());
-            let result = send(&factory, raw::IPCDEMO_IOC_PIPE_LIMITS, &args);
+            let (result, _) = send(&factory, raw::IPCDEMO_IOC_PIPE_LIMITS, &args);
             assert_eq!(result, Err(Errno::INVAL), "{bit:#x}");
         }
-    });
-}
+    }
 
-/// Neither struct is shorter than its first version.
-#[test]
-fn short_structs_are_refused() {
-    together(|| {
-        let factory = open();
-        for (request, size) in REQUESTS {
-            for short in 0..size as usize {
-                let request = raw::with_size(request, short);
-                let result = send(&factory, request, &vec![0; short]);
-                assert_eq!(result, Err(Errno::INVAL), "request {request:#x}");
-            }
-        }
-    });
-}
-
-/// A longer one is taken if what is unknown is zero, and is E2BIG if not.
-#[test]
-fn tails_must_be_zero() {
-    together(|| {
-        let factory = open();
-        for (request, size) in REQUESTS {
-            for (length, byte) in [(1, 0), (8, 7), (100, 64)] {
-                let mut args = vec![0; size as usize + length];
-                let request = raw::with_size(request, args.len());
-                args[size as usize + byte] = 1;
-                assert_eq!(
-                    send(&factory, request, &args),
-                    Err(Errno::TOOBIG),
-                    "{request:#x}"
-                );
-            }
-        }
-        let args = vec![0; raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0 as usize + 100];
-        let request = raw::with_size(raw::IPCDEMO_IOC_PIPE_LIMITS, args.len());
-        assert_eq!(send(&factory, request, &args), Ok(0));
-    });
-}
-
-/// A struct that cannot be read, or not be written, is EFAULT.
-#[test]
-fn structs_out_of_reach_fault() {
-    together(|| {
-        let factory = open();
-        for (request, size) in REQUESTS {
-            let size = size as usize;
-            let (none, some) = (Memory::new(Access::None), Memory::new(Access::ReadWrite));
-            let places = [
-                Address::NULL,
-                Address::KERNEL,
-                none.before_end(size),
-                some.before_end(size - 1),
-            ];
-            for address in places {
-                assert_eq!(
-                    send_to(&factory, request, address),
-                    Err(Errno::FAULT),
-                    "{address:?}"
-                );
-            }
-            let mut args = vec![0; size];
-            if request == raw::IPCDEMO_IOC_PIPE {
-                args[8..12].copy_from_slice(&CLOEXEC.to_ne_bytes());
-            }
-            let address = some.store(&args);
-            some.protect(Access::ReadOnly);
-            assert_eq!(send_to(&factory, request, address), Err(Errno::FAULT));
-        }
-    });
-}
-
-/// A limit is not changed if what holds then cannot be told.
-#[test]
-fn an_untold_limit_is_not_changed() {
-    alone(|| {
+    /// A limit is not changed if what holds then cannot be told.
+    fn an_untold_limit_is_not_changed() {
         let factory = open();
         let before = factory.pipe_limits().unwrap();
         // So that a failure here is none elsewhere.
-        let _restored = MODULE.set_limit(Limit::UserPagesSoft, before.user_pages_soft);
+        let _restored = Subject::Module.set_limit(Limit::UserPagesSoft, before.user_pages_soft);
         let mut args = vec![0; raw::IPCDEMO_PIPE_LIMITS_SIZE_VER0 as usize];
         args[..4].copy_from_slice(&raw::IPCDEMO_LIMIT_USER_PAGES_SOFT.to_ne_bytes());
         args[8..16].copy_from_slice(&7_u64.to_ne_bytes());
         let memory = Memory::new(Access::ReadWrite);
         let address = memory.store(&args);
         memory.protect(Access::ReadOnly);
-        let result = send_to(&factory, raw::IPCDEMO_IOC_PIPE_LIMITS, address);
+        let result = ioctl(&factory, raw::IPCDEMO_IOC_PIPE_LIMITS, address);
         assert_eq!(result, Err(Errno::FAULT));
         assert_eq!(factory.pipe_limits().unwrap(), before);
-    });
-}
+    }
 
-/// What is made with any flag but those known is not made.
-#[test]
-fn unknown_flags_come_before_the_size() {
-    together(|| {
-        let args = [0, 0, 1 << 5, 1 << 20].map(u32::to_ne_bytes);
-        let result = send(&open(), raw::IPCDEMO_IOC_PIPE, args.as_flattened());
-        assert_eq!(result, Err(Errno::INVAL));
-    });
-}
-
-/// The requests for the size are those of a pipe's descriptors: the factory, and the
-/// kernel's pipes, know none of them.
-#[test]
-fn only_ours_know_the_requests() {
-    together(|| {
+    /// The requests for the size are those of a pipe's descriptors: the factory, and the
+    /// kernel's pipes, know none of them.
+    fn only_ours_know_the_requests() {
         let (reader, _writer) = Subject::Native.pipe();
-        assert_eq!(MODULE.size(open()), Err(Errno::NOTTY));
-        assert_eq!(MODULE.size(reader), Err(Errno::NOTTY));
-    });
-}
+        let request = raw::IPCDEMO_IOC_PIPE_GET_SIZE;
+        assert_eq!(ioctl(open(), request, Address::NULL), Err(Errno::NOTTY));
+        assert_eq!(ioctl(reader, request, Address::NULL), Err(Errno::NOTTY));
+    }
 
-/// Its file system is not the kernel's: no two pipes are taken for one.
-#[test]
-fn it_is_on_a_file_system_of_its_own() {
-    together(|| {
+    /// Its file system is not the kernel's: no two pipes are taken for one.
+    fn it_is_on_a_file_system_of_its_own() {
         let [ours, theirs] =
-            [MODULE, Subject::Native].map(|subject| fstat(subject.pipe().0).unwrap().st_dev);
+            [made(0), Subject::Native.pipe()].map(|pipe| fstat(pipe.0).unwrap().st_dev);
         assert_ne!(ours, theirs);
-    });
-}
+    }
 
-/// A pipe that many threads close at once is gone once.
-#[test]
-fn ends_may_be_closed_at_once() {
-    alone(|| {
+    /// A pipe that many threads close at once is gone once.
+    fn ends_may_be_closed_at_once() {
         let factory = open();
         for _ in 0..50 {
-            let (reader, writer) = MODULE.pipe();
+            let (reader, writer) = made(0);
             let object = listed(&factory, &reader).unwrap();
             let threads = [reader, writer].map(|end| std::thread::spawn(move || drop(end)));
             for thread in threads {
@@ -486,26 +357,16 @@ fn ends_may_be_closed_at_once() {
                     .any(|other| other.id == object.id)
             });
         }
-    });
+    }
 }
 
-fn open() -> Factory {
-    Factory::open().unwrap_or_else(|error| panic!("{error}"))
+/// A pipe with room for so many bytes.
+fn made(size: u32) -> (Fd, Fd) {
+    from_factory(size, PipeFlags::empty())
 }
 
 fn errno<T>(result: std::io::Result<T>) -> Errno {
     Errno::from_io_error(&result.err().expect("it is refused")).unwrap()
-}
-
-/// Sends a request with these bytes, which end where the mapped memory does.
-fn send(factory: &Factory, request: u32, bytes: &[u8]) -> Result<i32, Errno> {
-    let memory = Memory::new(Access::ReadWrite);
-    send_to(factory, request, memory.store(bytes))
-}
-
-fn send_to(factory: &Factory, request: u32, address: Address<'_>) -> Result<i32, Errno> {
-    // SAFETY: There is no pointer in either struct.
-    unsafe { ioctl(factory, request, address) }
 }
 
 /// What the factory tells of a pipe.
