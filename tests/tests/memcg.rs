@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A pipe's pages in a memory cgroup. For the stock kernel, which has memory cgroups: elsewhere these tests fail.
+//! Pipes of a control group: their pages are charged, and it freezes. For the stock kernel, which has such groups:
+//! elsewhere these tests fail.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::process;
+use std::process::{self, Command};
 
 use ipcdemo_tests::pipe::{BUFFERS, bytes, path, put, take};
 use ipcdemo_tests::{
@@ -30,7 +31,7 @@ const FULL: usize = BUFFERS * PAGE;
 /// themselves took for a while.
 const SLACK: usize = 1 << 20;
 
-/// A memory cgroup, which exists as long as this does.
+/// A control group, which exists as long as this does.
 struct Group;
 
 impl Group {
@@ -45,12 +46,21 @@ impl Group {
     }
 
     fn join() {
-        fs::write(format!("{GROUP}/cgroup.procs"), "0").unwrap();
+        Self::set("cgroup.procs", "0");
     }
 
     fn current() -> usize {
         let text = fs::read_to_string(format!("{GROUP}/memory.current")).unwrap();
         text.trim().parse().unwrap()
+    }
+
+    fn set(file: &str, value: &str) {
+        fs::write(format!("{GROUP}/{file}"), value).unwrap();
+    }
+
+    fn is_frozen() -> bool {
+        let events = fs::read_to_string(format!("{GROUP}/cgroup.events")).unwrap();
+        events.contains("frozen 1")
     }
 }
 
@@ -73,6 +83,31 @@ fn in_group(body: impl FnOnce() + Send + 'static) {
         });
         assert_eq!(child.wait(), 0);
     });
+}
+
+/// Runs a test's body in this process, while there is a group.
+fn beside_group(body: impl FnOnce() + Send + 'static) {
+    serially(|| {
+        let _one = OneProcessor::new();
+        let _group = Group::new();
+        body();
+    });
+}
+
+/// Begins a process in the group, and what it starts, that do nothing but make pipes and talk through them.
+fn begin_pipelines(subject: Subject) -> Child {
+    let (reader, writer) = subject.pipe();
+    let child = Child::fork(|| {
+        Group::join();
+        loop {
+            let output = Command::new("echo").arg("a").output().unwrap();
+            assert_eq!(output.stdout, b"a\n");
+            // Whoever has begun this has read one of these, or is gone.
+            let _ = put(&writer, b"a");
+        }
+    });
+    assert_eq!(take(&reader, 1).as_deref(), Ok(&b"a"[..]));
+    child
 }
 
 /// How many pages this process frees together with others while `body` runs.
@@ -185,5 +220,53 @@ differential! {
         assert!((ROOM / 2..ROOM + ROOM / 2).contains(&written), "{written}");
         let rest = pipes.iter().map(|(_, writer)| put(writer, &all[..1]));
         assert_eq!(rest.last(), Some(Ok(1)));
+    }
+}
+
+differential! {
+    by crate::beside_group;
+
+    /// A group can be frozen whatever its tasks are about.
+    fn it_freezes(subject: Subject) {
+        const PIPELINES: usize = 2;
+        let children = [(); PIPELINES].map(|()| begin_pipelines(subject));
+        for _ in 0..30 {
+            Group::set("cgroup.freeze", "1");
+            until("the group is frozen", Group::is_frozen);
+            Group::set("cgroup.freeze", "0");
+            until("the group goes on", || !Group::is_frozen());
+        }
+        Group::set("cgroup.kill", "1");
+        assert_eq!(children.map(Child::wait), [-libc::SIGKILL; PIPELINES]);
+    }
+
+    /// The machine can be suspended, as far as its tasks are concerned: the kernel's own test of that goes no further.
+    fn the_machine_freezes(subject: Subject) {
+        let child = begin_pipelines(subject);
+        fs::write("/sys/power/pm_test", "freezer").unwrap();
+        fs::write("/sys/module/suspend/parameters/pm_test_delay", "1").unwrap();
+        let suspended = fs::write("/sys/power/state", "freeze");
+        fs::write("/sys/power/pm_test", "none").unwrap();
+        suspended.unwrap();
+        Group::set("cgroup.kill", "1");
+        assert_eq!(child.wait(), -libc::SIGKILL);
+    }
+
+    /// Full pipes are the memory of the one that filled them: it is the one that ends.
+    fn full_pipes_are_its_end(subject: Subject) {
+        Group::set("memory.max", "8M");
+        let child = Child::fork(|| {
+            Group::join();
+            let all = bytes(FULL);
+            let pipes: Vec<_> = (0..400)
+                .map(|_| {
+                    let pipe = subject.pipe();
+                    put(&pipe.1, &all).unwrap();
+                    pipe
+                })
+                .collect();
+            pipes.len() as u8
+        });
+        assert_eq!(child.wait(), -libc::SIGKILL);
     }
 }

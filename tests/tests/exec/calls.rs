@@ -5,14 +5,13 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::ptr;
 
-use ipcdemo_client::PipeReader;
-use ipcdemo_tests::{Access, Memory, PAGE, compat};
+use ipcdemo_tests::{Access, Memory, PAGE, compat, serially};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::{differential, is_body, nothing_is_left, seen};
+use crate::{ANSWERED, NATIVE, differential, is_body, nothing_is_left, seen, whose};
 
 /// A call's result, the number or the error.
 fn result(value: i64) -> Result<i64, String> {
@@ -265,41 +264,23 @@ fn the_capacity_is_asked_and_set() {
     });
 }
 
-/// Whether a pipe, and a counter, is the module's.
-fn whose() -> String {
-    let mut ends = [0; 2];
-    pipe2(ends.as_mut_ptr(), 0).unwrap();
-    // SAFETY: It is a new descriptor.
-    let reader = unsafe { OwnedFd::from_raw_fd(ends[0]) };
-    let pipe = PipeReader::from(reader).capacity().is_ok();
-    let counter = eventfd2(0, 0).unwrap();
-    let counter = fs::read_link(format!("/proc/self/fd/{counter}")).unwrap();
-    format!("{pipe} {}", counter.display())
-}
-
 #[test]
 fn they_are_the_module_s() {
     const NAME: &str = "calls::they_are_the_module_s";
     if is_body(NAME, whose) {
         return;
     }
-    ipcdemo_tests::serially(|| {
+    serially(|| {
         for (options, expected) in [
-            (&["--"][..], "true anon_inode:[ipcdemo-counter]"),
-            (&["--only", "pipe", "--"], "true anon_inode:[eventfd]"),
-            (
-                &["--only", "counter", "--"],
-                "false anon_inode:[ipcdemo-counter]",
-            ),
-            (
-                &["--only=pipe,counter", "--"],
-                "true anon_inode:[ipcdemo-counter]",
-            ),
+            (&["--"][..], ANSWERED),
+            (&["--only", "pipe", "--"], "pipe true, eventfd false"),
+            (&["--only", "counter", "--"], "pipe false, eventfd true"),
+            (&["--only=pipe,counter", "--"], ANSWERED),
         ] {
             let before = [&["ipcdemo", "exec"], options].concat();
             assert_eq!(seen(&before, NAME), expected, "{options:?}");
         }
-        assert_eq!(seen(&[], NAME), "false anon_inode:[eventfd]");
+        assert_eq!(seen(&[], NAME), NATIVE);
         nothing_is_left();
     });
 }

@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a program begins and ends.
+//! How a program begins and ends, and what is reported of it.
 
-use std::env;
-use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 
+use ipcdemo_client::Factory;
+use ipcdemo_tests::module::{load, references, unload, unload_at_last};
 use ipcdemo_tests::{Errno, Task, serially, until};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{BODY, SEEN, command, end, ends_alike, is_body, nothing_is_left, seen_path};
-
-const WAYS: [&[&str]; 2] = [
-    &["ipcdemo", "exec", "--"],
-    &["ipcdemo", "exec", "--report", "--"],
-];
+use crate::{
+    ANSWERED, NATIVE, WAYS, command, end, ends_alike, is_body, nothing_is_left, script, seen,
+    seen_path, whose,
+};
 
 #[test]
 fn the_end_is_the_program_s() {
@@ -118,183 +116,122 @@ fn it_stops_and_goes_on() {
     });
 }
 
-/// The kernel has place for one listener.
+/// Words that run others in a shell that has prepared something.
+fn prepared<'a>(preparation: &'a str, before: &[&'a str]) -> Vec<&'a str> {
+    [&["sh", "-c", preparation, "sh"], before].concat()
+}
+
+/// What a shell may leave to `ipcdemo exec`, the program has as natively.
 #[test]
-fn one_in_another_is_refused() {
+fn what_is_inherited_stays() {
     serially(|| {
-        let output = Command::new("ipcdemo")
-            .args(["exec", "--", "ipcdemo", "exec", "--", "true"])
-            .output()
-            .unwrap();
-        assert_eq!(end(output.status), Ok(1));
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.contains("an `ipcdemo exec` around this one"), "{text}");
-        nothing_is_left();
-    });
-}
-
-/// A user, who may have the module's node, or not.
-const USER: u32 = 1000;
-
-fn open_node_to(mode: u32) {
-    fs::set_permissions("/dev/ipcdemo", Permissions::from_mode(mode)).unwrap();
-}
-
-fn what_a_user_gets() -> String {
-    let mut ends = [0; 2];
-    // SAFETY: It writes two numbers.
-    let made = unsafe { libc::pipe2(ends.as_mut_ptr(), 0) };
-    format!("{} {made}", geteuid().as_raw())
-}
-
-#[test]
-fn it_takes_no_privileges() {
-    const NAME: &str = "ends::it_takes_no_privileges";
-    if is_body(NAME, what_a_user_gets) {
-        return;
-    }
-    serially(|| {
-        let path = seen_path(NAME);
-        let privileged = env::temp_dir().join("exec-privileged");
-        fs::copy(env::current_exe().unwrap(), &privileged).unwrap();
-        fs::set_permissions(&privileged, Permissions::from_mode(0o4755)).unwrap();
-        let run = |mode, words: &[&str]| {
-            open_node_to(mode);
-            let own = [privileged.to_str().unwrap(), "--exact", NAME, "--nocapture"];
-            let words = [words, &own].concat();
-            let _ = fs::remove_file(&path);
-            let status = Command::new(words[0])
-                .args(&words[1..])
-                .env(BODY, NAME)
-                .env(SEEN, &path)
-                .uid(USER)
-                .output()
-                .unwrap()
-                .status;
-            open_node_to(0o600);
-            (end(status), fs::read_to_string(&path).unwrap_or_default())
-        };
-        assert_eq!(run(0o600, &[]), (Ok(0), "0 0".into()));
-        for before in WAYS {
-            assert_eq!(run(0o666, before), (Ok(0), "1000 0".into()));
-            assert_eq!(run(0o600, before), (Ok(4), String::new()));
-        }
-        fs::remove_file(privileged).unwrap();
-        let _ = fs::remove_file(path);
-        nothing_is_left();
-    });
-}
-
-fn what_cannot_be_looked_into() -> String {
-    // SAFETY: It takes numbers.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
-    what_a_user_gets()
-}
-
-/// A program that may not be looked into gets the kernel's own.
-#[test]
-fn some_are_left_to_the_kernel() {
-    const NAME: &str = "ends::some_are_left_to_the_kernel";
-    if is_body(NAME, what_cannot_be_looked_into) {
-        return;
-    }
-    serially(|| {
-        open_node_to(0o666);
-        let path = seen_path(NAME);
-        let output = command(WAYS[1], NAME)
-            .env(SEEN, &path)
-            .uid(USER)
-            .output()
-            .unwrap();
-        open_node_to(0o600);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(end(output.status), Ok(0), "{text}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "1000 0");
-        let left = "1  pipe     left to the kernel: the program may not be looked into";
-        assert!(text.contains(left), "{text}");
-        fs::remove_file(path).unwrap();
-        nothing_is_left();
-    });
-}
-
-fn another_listener() -> String {
-    let allow = libc::sock_filter {
-        code: (libc::BPF_RET | libc::BPF_K) as u16,
-        jt: 0,
-        jf: 0,
-        k: libc::SECCOMP_RET_ALLOW,
-    };
-    let program = libc::sock_fprog {
-        len: 1,
-        filter: (&raw const allow).cast_mut(),
-    };
-    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    let mode = libc::SECCOMP_SET_MODE_FILTER;
-    // SAFETY: It reads the program.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
-    assert_eq!(result, -1);
-    std::io::Error::last_os_error().to_string()
-}
-
-#[test]
-fn a_program_has_no_listener_of_its_own() {
-    const NAME: &str = "ends::a_program_has_no_listener_of_its_own";
-    if is_body(NAME, another_listener) {
-        return;
-    }
-    serially(|| {
-        let busy = std::io::Error::from(Errno::BUSY).to_string();
-        assert_eq!(crate::seen(WAYS[0], NAME), busy);
-        nothing_is_left();
-    });
-}
-
-/// What a shell may leave to `ipcdemo exec`, and it must not stumble over.
-#[test]
-fn what_is_inherited_does_no_harm() {
-    serially(|| {
-        for (script, code, text) in [
+        for (preparation, text) in [
+            ("trap '' CHLD; exec \"$@\"", "exit 3"),
             (
-                "trap '' CHLD; exec ipcdemo exec --report -- sh -c 'exit 3'",
-                3,
-                "",
+                "trap '' PIPE; exec \"$@\"",
+                "yes 2>/dev/null | head -n 1; kill -PIPE $$; echo here",
             ),
+            ("ulimit -n 6; exec \"$@\"", "echo a | cat; ulimit -n"),
             (
-                "ulimit -n 8; exec ipcdemo exec -- sh -c 'echo x | cat'",
-                0,
-                "x\n",
+                "umask 027; cd /proc; nice -n 3 \"$@\"",
+                "umask; pwd; nice; echo a | cat",
             ),
+            ("X=1 Y= exec -a other \"$@\"", "echo $X$Y; echo a | cat"),
             (
-                "set -o pipefail; ipcdemo exec --report -- sh -c 'exit 3' 2>&1 | true",
-                3,
-                "",
+                "exec 5</proc/version; exec \"$@\"",
+                "cat <&5 | wc -l; ls /proc/self/fd | wc -l",
             ),
-            ("unshare -p -f ipcdemo exec -- true", 1, ""),
+            ("unshare -p -f \"$@\"", "echo a | cat"),
+            ("setsid \"$@\"", "echo a | cat; exit 6"),
         ] {
-            let output = Command::new("sh").args(["-c", script]).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert_eq!((end(output.status), &*said), (Ok(code), text), "{script}");
+            let run = |before: &[&str]| {
+                let output = script(&prepared(preparation, before), text, "");
+                (
+                    end(output.status),
+                    String::from_utf8(output.stdout).unwrap(),
+                )
+            };
+            let native = run(&[]);
+            for before in WAYS {
+                assert_eq!(run(before), native, "{before:?}: {preparation}; {text}");
+            }
+        }
+        nothing_is_left();
+    });
+}
+
+/// A program finds closed what was closed, and the module answers its calls.
+#[test]
+fn descriptors_may_be_closed() {
+    const NAME: &str = "ends::descriptors_may_be_closed";
+    if is_body(NAME, whose) {
+        return;
+    }
+    serially(|| {
+        let text = std::env::temp_dir().join("exec-open");
+        let look = format!(
+            "for fd in 0 1 2; do [ ! -e /proc/self/fd/$fd ] || echo $fd; done >{0}; \
+             echo some | cat >>{0}",
+            text.display()
+        );
+        for preparation in [
+            "exec \"$@\" <&- >&- 2>&-",
+            "exec \"$@\" <&-",
+            "exec \"$@\" >&-",
+            "exec \"$@\" 2>&-",
+        ] {
+            let run = |before: &[&str]| {
+                let output = script(&prepared(preparation, before), &look, "");
+                assert_eq!(
+                    end(output.status),
+                    Ok(0),
+                    "{before:?}: {preparation}: {output:?}"
+                );
+                fs::read_to_string(&text).unwrap()
+            };
+            let native = run(&[]);
+            for before in WAYS {
+                assert_eq!(run(before), native, "{before:?}: {preparation}");
+            }
+        }
+        fs::remove_file(text).unwrap();
+        let preparation = "exec \"$@\" <&- >&- 2>&-";
+        assert_eq!(seen(&prepared(preparation, &[]), NAME), NATIVE);
+        assert_eq!(seen(&prepared(preparation, WAYS[0]), NAME), ANSWERED);
+        nothing_is_left();
+    });
+}
+
+/// With so few descriptors that it can have one pipe and no more.
+#[test]
+fn descriptors_may_be_few() {
+    const NAME: &str = "ends::descriptors_may_be_few";
+    if is_body(NAME, whose) {
+        return;
+    }
+    serially(|| {
+        let few = "ulimit -n 6; exec \"$@\"";
+        assert_eq!(seen(&prepared(few, &[]), NAME), NATIVE);
+        for before in WAYS {
+            assert_eq!(seen(&prepared(few, before), NAME), ANSWERED, "{before:?}");
         }
         nothing_is_left();
     });
 }
 
 /// What a script and its report say, if it succeeds.
-fn reported(script: &str) -> Output {
-    let output = Command::new("ipcdemo")
-        .args(["exec", "--report", "--", "sh", "-c", script])
-        .output()
-        .unwrap();
+fn reported(text: &str) -> Output {
+    let output = script(WAYS[1], text, "");
     assert_eq!(end(output.status), Ok(0));
     output
 }
 
-/// A report does not wait for who lives on.
+/// A report does not wait for those that live on.
 #[test]
 fn others_may_go_on() {
     serially(|| {
-        let script = "(while echo | cat; do :; done) >/dev/null 2>&1 & echo $!";
-        let other = String::from_utf8(reported(script).stdout).unwrap();
+        let text = "(while echo | cat; do :; done) >/dev/null 2>&1 & echo $!";
+        let other = String::from_utf8(reported(text).stdout).unwrap();
         let other = Pid::from_raw(other.trim().parse().unwrap()).unwrap();
         kill_process(other, Signal::KILL).unwrap();
         nothing_is_left();
@@ -307,7 +244,9 @@ fn the_report_tells_what_went_through() {
     serially(|| {
         let report = reported("seq 1 1000 | cat >/dev/null").stderr;
         let report = String::from_utf8(report).unwrap();
-        let words: Vec<_> = report.lines().last().unwrap().split_whitespace().collect();
+        let mut lines = report.lines().rev();
+        assert_eq!(lines.next(), Some("left to the kernel: 0"), "{report}");
+        let words: Vec<_> = lines.next().unwrap().split_whitespace().collect();
         let bytes = (1..=1000)
             .map(|number: u32| number.to_string().len() + 1)
             .sum::<usize>();
@@ -317,4 +256,139 @@ fn the_report_tells_what_went_through() {
         assert_eq!(words[5..], ["sh"], "{report}");
         nothing_is_left();
     });
+}
+
+fn a_notification_pipe() -> String {
+    let mut ends = [0; 2];
+    // A kernel without watch queues refuses it.
+    // SAFETY: It writes two numbers.
+    let _ = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_EXCL) };
+    whose()
+}
+
+/// A call that the module leaves to the kernel is told, and why.
+#[test]
+fn the_report_tells_what_was_left() {
+    const NAME: &str = "ends::the_report_tells_what_was_left";
+    if is_body(NAME, a_notification_pipe) {
+        return;
+    }
+    serially(|| {
+        let path = seen_path(NAME);
+        let output = command(WAYS[1], NAME)
+            .env(crate::SEEN, &path)
+            .output()
+            .unwrap();
+        let report = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(end(output.status), Ok(0), "{report}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), ANSWERED);
+        fs::remove_file(path).unwrap();
+        let mut lines = report.lines().rev();
+        assert_eq!(lines.next(), Some("left to the kernel: 1"), "{report}");
+        let row = lines.next().unwrap();
+        assert!(
+            row.contains("1  pipe     left to the kernel: it is a notification pipe"),
+            "{report}"
+        );
+        nothing_is_left();
+    });
+}
+
+/// A daemon goes on after the process that was started has ended, and is answered still.
+fn daemon() -> String {
+    let fork = || {
+        // SAFETY: This process has one thread.
+        match unsafe { libc::fork() } {
+            0 => {}
+            // SAFETY: The child goes on alone.
+            _ => unsafe { libc::_exit(0) },
+        }
+    };
+    fork();
+    rustix::process::setsid().unwrap();
+    fork();
+    // Until the test has seen the end of the first.
+    assert_eq!(std::io::stdin().read(&mut [0]).unwrap(), 0);
+    whose()
+}
+
+#[test]
+fn a_daemon_outlives_it() {
+    const NAME: &str = "ends::a_daemon_outlives_it";
+    if is_body(NAME, daemon) {
+        return;
+    }
+    serially(|| {
+        let path = seen_path(NAME);
+        for (before, expected) in [(&[][..], NATIVE), (WAYS[0], ANSWERED), (WAYS[1], ANSWERED)] {
+            let mut first = command(before, NAME)
+                .env(crate::SEEN, &path)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            // It would be closed before the wait.
+            let input = first.stdin.take();
+            assert_eq!(end(first.wait().unwrap()), Ok(0));
+            assert!(!path.exists());
+            drop(input);
+            until("the daemon has told", || {
+                fs::read_to_string(&path).is_ok_and(|text| text == expected)
+            });
+            fs::remove_file(&path).unwrap();
+        }
+        nothing_is_left();
+    });
+}
+
+/// A program pins the module, and whatever it was, nothing does so afterwards.
+#[test]
+fn the_module_goes_afterwards() {
+    serially(|| {
+        for before in WAYS {
+            let (mut child, _) = obedient(before);
+            assert!(references() > 0);
+            assert_eq!(unload(), Err(Errno::AGAIN), "{before:?}");
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            unload_at_last();
+            // Without it there is nothing to enroll with.
+            let output = script(before, "echo", "");
+            assert_eq!(end(output.status), Ok(4), "{output:?}");
+            load();
+        }
+        nothing_is_left();
+    });
+}
+
+/// Nor does it matter that nobody else could begin now.
+#[test]
+fn the_node_may_go() {
+    const NAME: &str = "ends::the_node_may_go";
+    if is_body(NAME, || format!("{}\n{}", without_the_node(whose), whose())) {
+        return;
+    }
+    serially(|| {
+        for before in WAYS {
+            assert_eq!(seen(before, NAME), format!("{ANSWERED}\n{ANSWERED}"));
+            assert!(Factory::open().is_ok());
+        }
+        nothing_is_left();
+    });
+}
+
+/// Runs `body` while there is no `/dev/ipcdemo`.
+fn without_the_node<T>(body: impl FnOnce() -> T) -> T {
+    struct Aside;
+    const ASIDE: &str = "/dev/ipcdemo-aside";
+    impl Drop for Aside {
+        fn drop(&mut self) {
+            fs::rename(ASIDE, Factory::PATH).unwrap();
+        }
+    }
+    fs::rename(Factory::PATH, ASIDE).unwrap();
+    let _aside = Aside;
+    assert!(File::open(Factory::PATH).is_err());
+    body()
 }
