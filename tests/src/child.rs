@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
+use std::ffi::{c_int, c_void};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
@@ -23,7 +25,7 @@ impl Child {
         // SAFETY: The child runs `body` and leaves at once, by `_exit`; the C
         // library keeps its own allocator usable there.
         match unsafe { libc::fork() } {
-            -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+            -1 => panic!("fork: {}", io::Error::last_os_error()),
             0 => {
                 let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(101);
                 // SAFETY: It returns to nobody.
@@ -33,6 +35,36 @@ impl Child {
                 pid: Pid::from_raw(pid).unwrap(),
                 status: None,
             },
+        }
+    }
+
+    /// clone(2) of a child on a stack of its own, that runs `body` and ends with 0, or 1 if `body` panics. It may
+    /// run on this process's memory, with `CLONE_VM`: then the other threads of this process have to leave
+    /// alone what `body` uses.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    pub fn clone<F: FnOnce()>(flags: c_int, body: F) -> Self {
+        extern "C" fn run<F: FnOnce()>(body: *mut c_void) -> c_int {
+            // SAFETY: It is the box that `clone` made, and only the child takes it.
+            let body: Box<F> = unsafe { Box::from_raw(body.cast()) };
+            i32::from(catch_unwind(AssertUnwindSafe(body)).is_err())
+        }
+        const STACK: usize = 256 << 10;
+        // Both are the child's, who may run on this process's memory; neither is freed here.
+        let stack: &mut [u8] = Box::leak(vec![0; STACK].into_boxed_slice());
+        let body: *mut F = Box::into_raw(Box::new(body));
+        // SAFETY: The stack is aligned enough: the C library aligns it.
+        let pid = unsafe {
+            let top = stack.as_mut_ptr().add(STACK).cast();
+            libc::clone(run::<F>, top, flags, body.cast())
+        };
+        assert!(pid > 0, "{}", io::Error::last_os_error());
+        Self {
+            pid: Pid::from_raw(pid).unwrap(),
+            status: None,
         }
     }
 

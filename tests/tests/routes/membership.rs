@@ -4,13 +4,11 @@
 //! that they make, as long as they are in one. And when it is over.
 
 use std::env;
-use std::ffi::{c_int, c_void};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::thread;
@@ -72,8 +70,8 @@ serial! {
             });
         };
         let clones: Maker = |body| {
-            let child = clone(libc::CLONE_NEWIPC | libc::SIGCHLD, body);
-            assert_eq!(wait(child), 0);
+            let child = Child::clone(libc::CLONE_NEWIPC | libc::SIGCHLD, body);
+            assert_eq!(child.wait(), 0);
         };
         for make in [unshares, clones] {
             member(|| {
@@ -193,12 +191,12 @@ serial! {
         member(|| {
             let fd = outside.as_raw_fd();
             let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-            let child = clone(flags, move || {
+            let child = Child::clone(flags, move || {
                 // SAFETY: It takes no pointer.
                 assert_eq!(unsafe { libc::setns(fd, libc::CLONE_NEWIPC) }, -1);
                 assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EINVAL));
             });
-            assert_eq!(wait(child), 0);
+            assert_eq!(child.wait(), 0);
             assert!(answered());
         });
     }
@@ -481,33 +479,4 @@ fn clone_as_myself() -> Result<(), Errno> {
         }
         _ => Ok(()),
     }
-}
-
-/// clone(2) of a child on a stack of its own, that runs `body` and ends.
-pub fn clone<F: FnOnce()>(flags: c_int, body: F) -> c_int {
-    extern "C" fn run<F: FnOnce()>(body: *mut c_void) -> c_int {
-        // SAFETY: It is the box that `clone` made, and only the child takes it.
-        let body: Box<F> = unsafe { Box::from_raw(body.cast()) };
-        i32::from(catch_unwind(AssertUnwindSafe(body)).is_err())
-    }
-    const STACK: usize = 256 << 10;
-    // Both are the child's, who may run on this process's memory; neither is freed here.
-    let stack: &mut [u8] = Box::leak(vec![0; STACK].into_boxed_slice());
-    let body: *mut F = Box::into_raw(Box::new(body));
-    // SAFETY: The stack is aligned enough: the C library aligns it.
-    let child = unsafe {
-        let top = stack.as_mut_ptr().add(STACK).cast();
-        libc::clone(run::<F>, top, flags, body.cast())
-    };
-    assert!(child > 0, "{}", io::Error::last_os_error());
-    child
-}
-
-/// Waits for a child of [`clone`], and gives its exit code.
-pub fn wait(child: c_int) -> i32 {
-    let mut status = 0;
-    // SAFETY: The status is a number of its own.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert!(libc::WIFEXITED(status), "{status:#x}");
-    libc::WEXITSTATUS(status)
 }

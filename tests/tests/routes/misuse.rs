@@ -12,11 +12,10 @@ use ipcdemo_client::{Kinds, Refusal, RefusalReason, SealFlags, prove, raw};
 use ipcdemo_tests::member::{
     answered, become_member, enrolled, forked, member, namespace_of, start,
 };
-use ipcdemo_tests::{Errno, scaled, serial};
+use ipcdemo_tests::{Child, Errno, scaled, serial};
 use rustix::pipe::pipe;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::membership::{clone, wait};
 use crate::{Off, open};
 
 serial! {
@@ -35,11 +34,11 @@ serial! {
     /// A child of vfork(2) runs on its parent's memory, and the parent is no member.
     fn on_anothers_memory() {
         forked(|| {
-            let child = clone(libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, || {
+            let child = Child::clone(libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, || {
                 fresh();
                 refused(RefusalReason::Threads, Errno::BUSY);
             });
-            assert_eq!(wait(child), 0);
+            assert_eq!(child.wait(), 0);
         });
     }
 
