@@ -5,9 +5,10 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use ipcdemo_client::Object;
 use ipcdemo_tests::{Access, Memory, PAGE, compat, serially};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -54,6 +55,16 @@ fn descriptors() -> Vec<i32> {
     // The last is the folder's own.
     all.pop();
     all
+}
+
+/// How many of them are the module's.
+fn ours() -> usize {
+    let is_ours = |&fd: &i32| {
+        // SAFETY: It is open, and nobody else closes it.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        Object::id_of(fd).unwrap().is_some()
+    };
+    descriptors().iter().filter(|fd| is_ours(fd)).count()
 }
 
 /// What can be asked of a descriptor.
@@ -125,6 +136,9 @@ fn the_32_bit_entry_makes_them() {
         for fd in descriptors() {
             describe(&mut text, fd.into());
         }
+        // The ends of two pipes, and two counters.
+        let made = if whose() == ANSWERED { 6 } else { 0 };
+        assert_eq!(ours(), made);
         // fcntl and fcntl64, of the first pipe.
         let fd = i32::from_ne_bytes(memory.load(8)[..4].try_into().unwrap()) as u32;
         for (number, args) in [

@@ -2,30 +2,41 @@
 
 //! What a program may do under `ipcdemo exec` as without it: filters of its own, namespaces, processes.
 
+use std::ffi::{c_int, c_long};
 use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::ptr;
 
-use ipcdemo_tests::Child;
+use ipcdemo_tests::{Child, receive_descriptor, send_descriptor};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::pipe::pipe;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::{differential, whose};
 
-/// seccomp(2) with a filter that allows all.
-fn set_filter(flags: libc::c_ulong) -> io::Result<i64> {
-    let mut allow = libc::sock_filter {
-        code: (libc::BPF_RET | libc::BPF_K) as u16,
+/// seccomp(2) with a filter that has `action` for one system call, and allows all others.
+fn set_filter(call: c_long, action: u32, flags: libc::c_ulong) -> io::Result<c_long> {
+    let statement = |code: u32, jf, k| libc::sock_filter {
+        code: code as u16,
         jt: 0,
-        jf: 0,
-        k: libc::SECCOMP_RET_ALLOW,
+        jf,
+        k,
     };
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, call as u32),
+        statement(libc::BPF_RET | libc::BPF_K, 0, action),
+        statement(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
     let program = libc::sock_fprog {
-        len: 1,
-        filter: &raw mut allow,
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
     };
     let mode = libc::SECCOMP_SET_MODE_FILTER;
-    // SAFETY: The program is one of one instruction, and is copied.
+    // SAFETY: The program is as long as it says, and is copied.
     match unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) } {
         -1 => Err(io::Error::last_os_error()),
         listener => Ok(listener),
@@ -36,13 +47,63 @@ fn set_filter(flags: libc::c_ulong) -> io::Result<i64> {
 fn a_filter_of_its_own() {
     differential("inside::a_filter_of_its_own", || {
         let before = whose();
-        let filter = set_filter(0).unwrap();
+        let allow = |flags| set_filter(libc::SYS_getppid, libc::SECCOMP_RET_ALLOW, flags);
+        let filter = allow(0).unwrap();
         assert_eq!(whose(), before);
-        let listener = set_filter(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).is_ok();
+        let listener = allow(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).is_ok();
         assert_eq!(whose(), before);
-        let another =
-            set_filter(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).map_err(|error| error.kind());
+        let another = allow(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).map_err(|error| error.kind());
         format!("{filter}, {listener}, {another:?}")
+    });
+}
+
+/// A call that a filter refuses has the filter's error, and does not come to the module.
+#[test]
+fn a_filter_that_refuses() {
+    differential("inside::a_filter_that_refuses", || {
+        let action = libc::SECCOMP_RET_ERRNO | libc::EXDEV as u32;
+        set_filter(libc::SYS_eventfd2, action, 0).unwrap();
+        format!("{:?}", eventfd(0, EventfdFlags::empty()).map(drop))
+    });
+}
+
+/// Tells the kernel to go on with the call that the listener hears of next, and returns its number.
+fn let_go_on(listener: &OwnedFd) -> c_int {
+    let fd = listener.as_raw_fd();
+    // SAFETY: It consists of numbers, and the kernel wants zeros there.
+    let mut told: libc::seccomp_notif = unsafe { mem::zeroed() };
+    // SAFETY: It fills the struct.
+    let heard = unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut told) };
+    assert_eq!(heard, 0, "{}", io::Error::last_os_error());
+    let answer = libc::seccomp_notif_resp {
+        id: told.id,
+        val: 0,
+        error: 0,
+        flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+    };
+    // SAFETY: It reads the struct.
+    let sent = unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
+    assert_eq!(sent, 0, "{}", io::Error::last_os_error());
+    told.data.nr
+}
+
+/// A supervisor that the program has for its children lets their calls go on, and they are answered then.
+#[test]
+fn a_listener_of_its_own() {
+    differential("inside::a_listener_of_its_own", || {
+        let before = whose();
+        let (here, there) = UnixStream::pair().unwrap();
+        let child = Child::fork(|| {
+            let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+            let listener = set_filter(libc::SYS_eventfd2, libc::SECCOMP_RET_USER_NOTIF, flags);
+            // SAFETY: It is new.
+            send_descriptor(&there, unsafe {
+                OwnedFd::from_raw_fd(listener.unwrap() as c_int)
+            });
+            u8::from(whose() != before)
+        });
+        let number = let_go_on(&receive_descriptor(&here, true));
+        format!("{number} {}", child.wait())
     });
 }
 
@@ -70,15 +131,32 @@ fn strict_mode() {
     });
 }
 
-/// A namespace that a member makes is a member.
+/// Namespaces that a member makes are members, whichever way they are made.
 #[test]
-fn a_namespace_of_its_own() {
-    differential("inside::a_namespace_of_its_own", || {
+fn namespaces_of_its_own() {
+    differential("inside::namespaces_of_its_own", || {
         let before = whose();
+        let container = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
+        let cloned = [libc::CLONE_NEWIPC, container].map(|flags| {
+            Child::clone(flags | libc::SIGCHLD, || assert_eq!(whose(), before)).wait()
+        });
         // SAFETY: No descriptors are unshared.
         unsafe { unshare_unsafe(UnshareFlags::NEWIPC) }.unwrap();
         assert_eq!(whose(), before);
-        "another".into()
+        format!("{cloned:?}")
+    });
+}
+
+/// A child of vfork(2) makes objects while its parent, on whose memory it runs, waits.
+#[test]
+fn a_child_on_its_memory() {
+    differential("inside::a_child_on_its_memory", || {
+        let before = whose();
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let mut seen = String::new();
+        let child = Child::clone(flags, || seen = whose()).wait();
+        assert_eq!(seen, before);
+        child.to_string()
     });
 }
 
@@ -140,7 +218,7 @@ fn a_tracer_sees_the_calls() {
             }
             // SAFETY: The tracee is stopped; its registers are written to a struct of their size.
             unsafe {
-                let mut regs: libc::user_regs_struct = std::mem::zeroed();
+                let mut regs: libc::user_regs_struct = mem::zeroed();
                 libc::ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut regs);
                 let made = [libc::SYS_pipe2, libc::SYS_eventfd2].contains(&(regs.orig_rax as i64));
                 if made && libc::WSTOPSIG(status) == libc::SIGTRAP {

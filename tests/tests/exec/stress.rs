@@ -5,10 +5,15 @@
 use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::process::Stdio;
 use std::ptr;
 
+use ipcdemo_client::Factory;
 use ipcdemo_tests::{Child, scaled, serially_for};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{read, write};
+use rustix::pipe::pipe;
 use rustix::process::{Pid, Signal, getppid, kill_process};
 
 use crate::{LIMIT, command, is_body, nothing_is_left};
@@ -86,29 +91,38 @@ fn many_are_made() {
     });
 }
 
-/// 500 processes at once, whose bytes come through.
+const PROCESSES: u16 = 500;
+
+/// So many processes with a pipe and a counter each, all there at the same time. Their bytes come through.
+/// Gives how many objects there were.
 fn many_processes() -> String {
-    let children: Vec<_> = (0..500_u16)
+    let (ready, go) = (pipe().unwrap(), pipe().unwrap());
+    let children: Vec<_> = (1..=PROCESSES)
         .map(|number| {
+            let (told, begin) = (ready.1.as_fd(), go.0.as_fd());
             Child::fork(move || {
-                for round in 0..20_u16 {
-                    let ends = make_pipe().unwrap();
-                    let (sent, mut got) = ([number, round], [0_u16; 2]);
-                    // SAFETY: They read and write the arrays.
-                    unsafe {
-                        assert_eq!(libc::write(ends[1], sent.as_ptr().cast(), 4), 4);
-                        assert_eq!(libc::read(ends[0], got.as_mut_ptr().cast(), 4), 4);
-                    }
-                    assert_eq!(sent, got);
-                    close(&ends);
-                }
+                let (reader, writer) = pipe().unwrap();
+                let counter = eventfd(number.into(), EventfdFlags::empty()).unwrap();
+                assert_eq!(write(told, b"x"), Ok(1));
+                assert_eq!(read(begin, &mut [0]), Ok(1));
+                let (mut got, mut count) = ([0; 2], [0; 8]);
+                assert_eq!(write(&writer, &number.to_ne_bytes()), Ok(2));
+                assert_eq!(read(&reader, &mut got), Ok(2));
+                assert_eq!(u16::from_ne_bytes(got), number);
+                assert_eq!(read(&counter, &mut count), Ok(8));
+                assert_eq!(u64::from_ne_bytes(count), number.into());
                 0
             })
         })
         .collect();
-    let codes: Vec<_> = children.into_iter().map(Child::wait).collect();
-    assert_eq!(codes, [0; 500]);
-    String::new()
+    let many = usize::from(PROCESSES);
+    for _ in 0..many {
+        assert_eq!(read(&ready.0, &mut [0]), Ok(1));
+    }
+    let objects = Factory::open().unwrap().list().unwrap().len();
+    assert_eq!(write(&go.1, &vec![0; many]), Ok(many));
+    assert!(children.into_iter().all(|child| child.wait() == 0));
+    objects.to_string()
 }
 
 #[test]
@@ -118,8 +132,13 @@ fn many_at_once() {
         return;
     }
     serially_for(LIMIT, || {
-        let (_, text) = report(NAME);
-        assert_eq!(reported(&text, "pipe"), 500 * 20);
+        let (seen, text) = report(NAME);
+        let counters = usize::from(PROCESSES);
+        // Two are the program's own.
+        let pipes = counters + 2;
+        assert_eq!(seen, (counters + pipes).to_string());
+        let made = [reported(&text, "pipe"), reported(&text, "counter")];
+        assert_eq!(made, [pipes, counters]);
         nothing_is_left();
     });
 }
