@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::ptr;
 
-use ipcdemo_tests::{Child, receive_descriptor, send_descriptor};
+use ipcdemo_tests::{Child, receive_descriptor, scaled, send_descriptor};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::pipe::pipe;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -165,7 +165,7 @@ fn a_child_on_its_memory() {
 fn programs_are_started() {
     differential("inside::programs_are_started", || {
         let before = whose();
-        let said = (0..50).map(|number| {
+        let said = (0..scaled(50)).map(|number| {
             let output = Command::new("echo")
                 .arg(number.to_string())
                 .output()
